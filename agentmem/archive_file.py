@@ -1,0 +1,167 @@
+"""A full archive of one agent as one JSONL file: everything that is true, nothing that is derived.
+
+The first line is a header, the last one counts the lines, so that a cut file is noticed. Vectors are not in it: they
+are made anew, or found in the receiving file by the hash of their text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from agentmem.errors import InvalidInputError
+from agentmem.times import format_time, parse_time
+from agentmem.types import Block, Epoch, Message, Passage, ToolCall
+
+if TYPE_CHECKING:
+    from agentmem.memory import Memory
+
+FORMAT = 1
+BATCH = 500
+
+
+def _message(m: Message) -> dict[str, Any]:
+    calls = [[c.id, c.name, c.arguments] for c in m.tool_calls]
+    return {
+        "type": "message", "id": m.id, "role": m.role, "content": m.content, "at": format_time(m.at),
+        "stored_at": format_time(m.stored_at), "name": m.name, "key": m.key, "session": m.session,
+        "tool_calls": calls, "tool_call_id": m.tool_call_id, "derived": m.derived,
+    }  # fmt: skip
+
+
+def _passage(p: Passage) -> dict[str, Any]:
+    return {
+        "type": "passage", "id": p.id, "text": p.text, "stored_at": format_time(p.stored_at),
+        "valid_from": format_time(p.valid_from), "valid_to": format_time(p.valid_to) if p.valid_to else None,
+        "superseded_by": p.superseded_by, "key": p.key, "kind": p.kind, "tags": list(p.tags), "sources": list(p.sources),
+    }  # fmt: skip
+
+
+def _block(b: Block) -> list[Any]:
+    return [b.label, b.value, b.max_tokens, b.read_only, b.version, b.description]
+
+
+def export_lines(memory: Memory) -> Iterator[str]:
+    """The archive, line by line, of one state of the file."""
+    records = memory.records
+    memory.pager.state()
+    with memory.store.db.read():
+        count = 1
+        yield json.dumps({"type": "agentmem", "format": FORMAT, "agent": memory.agent_name, **records.counters()})
+        for row in _rows(memory):
+            count += 1
+            yield json.dumps(row, ensure_ascii=False)
+        yield json.dumps({"type": "end", "lines": count + 1})
+
+
+def _rows(memory: Memory) -> Iterator[dict[str, Any]]:
+    records = memory.records
+    last = records.recall.last_id()
+    for first in range(1, last + 1, BATCH):
+        yield from (_message(m) for m in records.recall.since(first, min(first + BATCH - 1, last)))
+    yield from (_passage(p) for p in records.archival.after(0))
+    yield {"type": "blocks", "blocks": [_block(b) for b in records.journal.blocks()]}
+    yield from ({"type": "block_edit", **e} for e in records.journal.block_edits())
+    for e, reason in records.journal.epochs():
+        yield {
+            "type": "epoch", "number": e.number, "first_message": e.first_message, "summary": e.summary,
+            "summary_from": e.summary_from, "summary_to": e.summary_to, "blocks": [_block(b) for b in e.blocks],
+            "started_at": format_time(e.started_at), "reason": reason,
+        }  # fmt: skip
+    for event in records.journal.events():
+        yield {"type": "event", "number": event.number, "kind": event.kind, "at": format_time(event.at),
+               "payload": event.payload}  # fmt: skip
+
+
+def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
+    """Take an archive into an agent that has nothing yet, whole or not at all; how many lines of each type.
+
+    Raises InvalidInputError naming the line.
+    """
+    records = memory.records
+    if records.recall.last_id() or records.archival.next_id() > 1:
+        raise InvalidInputError(
+            "agent", memory.agent_name, "has memories already", hint="import into a new agent: --agent NAME"
+        )
+    counts: dict[str, int] = {}
+    try:
+        with memory.store.write():
+            records.clear()
+            number = 0
+            ended = False
+            counters: Mapping[str, int] = {}
+            messages: list[Message] = []
+            passages: list[Passage] = []
+            for number, line in enumerate((x for x in lines if x.strip()), 1):
+                try:
+                    row = json.loads(line)
+                    kind = row["type"]
+                    if number == 1:
+                        counters = _header(row)
+                    elif kind == "message":
+                        messages.append(_read_message(row))
+                    elif kind == "passage":
+                        passages.append(_read_passage(row))
+                    elif kind == "end":
+                        ended = row["lines"] == number
+                    else:
+                        _read_journal(memory, kind, row)
+                except InvalidInputError:
+                    raise
+                except (ValueError, KeyError, TypeError, AttributeError) as e:
+                    raise InvalidInputError("archive", line, f"line {number} can't be read: {e!r}") from e
+                counts[kind] = counts.get(kind, 0) + 1
+            if not ended:
+                raise InvalidInputError("archive", f"{number} lines", "is cut: its last line is missing or miscounts")
+            records.recall.restore(messages)
+            records.archival.restore(passages)
+            records.set_counters(counters)
+            memory.log("import", {"messages": len(messages), "passages": len(passages)})
+    finally:
+        memory.refresh()
+    return {k: v for k, v in counts.items() if k not in ("agentmem", "end")}
+
+
+def _header(row: Mapping[str, Any]) -> Mapping[str, int]:
+    if row.get("type") != "agentmem" or row.get("format") != FORMAT:
+        raise InvalidInputError("archive", str(row)[:80], f"is no agentmem archive of format {FORMAT}")
+    return {n: int(row[n]) for n in ("next_message", "next_passage", "next_event")}
+
+
+def _read_message(r: Mapping[str, Any]) -> Message:
+    return Message(
+        int(r["id"]), r["role"], str(r["content"]), _time(r["at"]), _time(r["stored_at"]), r["name"], r["key"],
+        r["session"], tuple(ToolCall(*c) for c in r["tool_calls"]), r["tool_call_id"], bool(r["derived"]),
+    )  # fmt: skip
+
+
+def _read_passage(r: Mapping[str, Any]) -> Passage:
+    ends = _time(r["valid_to"]) if r["valid_to"] else None
+    return Passage(
+        int(r["id"]), str(r["text"]), _time(r["stored_at"]), _time(r["valid_from"]), ends, r["superseded_by"], r["key"],
+        r["kind"], tuple(r["tags"]), tuple(r["sources"]),
+    )  # fmt: skip
+
+
+def _time(text: str) -> datetime:
+    return parse_time(text)
+
+
+def _read_journal(memory: Memory, kind: str, row: Mapping[str, Any]) -> None:
+    journal = memory.records.journal
+    if kind == "blocks":
+        journal.restore_blocks([Block(*b) for b in row["blocks"]])
+    elif kind == "block_edit":
+        journal.restore_edit({k: row[k] for k in ("label", "version", "op", "before", "after", "actor", "at")})
+    elif kind == "epoch":
+        epoch = Epoch(
+            int(row["number"]), int(row["first_message"]), row["summary"], int(row["summary_from"]),
+            int(row["summary_to"]), tuple(Block(*b) for b in row["blocks"]), _time(row["started_at"]),
+        )  # fmt: skip
+        journal.start_epoch(epoch, row["reason"])
+    elif kind == "event":
+        journal.restore_event(int(row["number"]), row["kind"], row["at"], row["payload"])
+    else:
+        raise InvalidInputError("archive", kind, "is no type of line that this version knows")

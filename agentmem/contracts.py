@@ -1,0 +1,324 @@
+"""The laws of `agentmem.protocols` as test classes: inherit one, give its fixtures, and pytest runs them on a driver.
+
+    class TestMyBackend(BackendContract):
+        @pytest.fixture
+        def backend(self):
+            return MyBackend()
+
+Nothing here imports pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from agentmem.errors import AgentMemError, BackendError, ConfigError, IndexDamagedError
+from agentmem.protocols import Backend, Embedder, StreamingBackend, VectorIndex
+from agentmem.types import ChatMessage, Completion, InputType, Request
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TEXTS = (
+    "My sister Anna moved to Lisbon in May.",
+    "Olá, ça va? 東京は雨です。",
+    "def f(x):\n    return x ** 2\n",
+    "The invoice INV-2041 of 3 March is not paid.",
+)
+_UNIT = 1e-4
+_SAME = 0.9999
+
+
+class BackendContract:
+    """Laws of Backend, and of StreamingBackend where the driver is one.
+
+    Override the fixture `backend`; and `request_for_text` when the driver wants more than one user message;
+    and `expected_text` when it is known what the driver answers (else a batch is compared with single requests,
+    which asks of the driver that it answers the same request equally twice).
+    """
+
+    def request_for_text(self, text: str) -> Request:
+        """A request that the driver under test can answer."""
+        return Request((ChatMessage("user", text),), max_tokens=64)
+
+    def expected_text(self, text: str) -> str | None:
+        """What the driver answers to `request_for_text(text)`; None when that is not known."""
+        return None
+
+    def _ask(self, backend: Backend, text: str) -> Completion:
+        (completion,) = backend.generate([self.request_for_text(text)])
+        return completion
+
+    def test_says_what_it_is(self, backend: Backend) -> None:
+        described = backend.describe()
+        assert described.strip() and "\n" not in described, f"describe() must be one line: {described!r}"
+        assert backend.name and isinstance(backend.name, str)
+        assert isinstance(backend.native_tools, bool)
+        window = backend.context_window
+        assert window is None or window > 0, f"context_window: {window!r}"
+
+    def test_nothing_for_nothing(self, backend: Backend) -> None:
+        assert backend.generate([]) == []
+
+    def test_one_completion_per_request_in_order(self, backend: Backend) -> None:
+        completions = backend.generate([self.request_for_text(t) for t in TEXTS])
+        assert len(completions) == len(TEXTS)
+        for text, completion in zip(TEXTS, completions, strict=True):
+            expected = self.expected_text(text)
+            if expected is None:
+                expected = self._ask(backend, text).text
+            assert completion.text == expected, f"for {text!r}: {completion.text!r}, expected {expected!r}"
+
+    def test_usage_is_filled_in(self, backend: Backend) -> None:
+        request = self.request_for_text(TEXTS[0])
+        (completion,) = backend.generate([request])
+        usage = completion.usage
+        assert usage.prompt_tokens > 0, f"usage: {usage}"
+        assert usage.completion_tokens > 0 or not (completion.text or completion.tool_calls), f"usage: {usage}"
+        assert usage.cached_tokens is None or 0 <= usage.cached_tokens <= usage.prompt_tokens, f"usage: {usage}"
+        counted = backend.counter.count_prompt(request.messages, request.tools if backend.native_tools else ())
+        if backend.counter.exact:
+            assert counted == usage.prompt_tokens, f"predicted {counted} prompt tokens, used {usage.prompt_tokens}"
+
+    def test_requests_are_not_changed(self, backend: Backend) -> None:
+        requests = [self.request_for_text(t) for t in TEXTS[:2]]
+        before = deepcopy(requests)
+        backend.generate(requests)
+        assert requests == before
+
+    def test_odd_text_is_answered_or_refused_properly(self, backend: Backend) -> None:
+        for text in ("", " \n", "\x00\x7f", "a\u2028b\x85c", "half a pair: \ud83d"):
+            try:
+                assert isinstance(self._ask(backend, text).text, str)
+            except (BackendError, ConfigError) as e:
+                assert str(e), f"{type(e).__name__} without words for {text!r}"
+
+    def test_counter_laws(self, backend: Backend) -> None:
+        counter = backend.counter
+        assert counter.name
+        assert counter.count("") == 0
+        for text in TEXTS:
+            assert counter.count(text) == counter.count(text) > 0
+        messages = self.request_for_text(TEXTS[0]).messages
+        whole = counter.count_prompt(messages)
+        assert whole == counter.count_prompt(messages)
+        if counter.additive:
+            assert counter.count("\n".join(TEXTS)) == sum(counter.count(t) for t in TEXTS)
+            assert whole >= sum(counter.count(m.content) for m in messages)
+
+    def test_stream_joins_to_the_completion(self, backend: Backend) -> None:
+        if not isinstance(backend, StreamingBackend):
+            return
+        for text in TEXTS:
+            *chunks, last = backend.stream(self.request_for_text(text))
+            assert all(c.completion is None for c in chunks), "only the last chunk carries the completion"
+            assert last.completion is not None, "the last chunk carries the completion"
+            assert "".join(c.text for c in [*chunks, last]) == last.completion.text
+            assert last.completion.usage.prompt_tokens > 0
+            expected = self.expected_text(text)
+            assert last.completion.text == (self._ask(backend, text).text if expected is None else expected)
+
+    def test_closing_a_stream_leaves_the_backend_usable(self, backend: Backend) -> None:
+        if not isinstance(backend, StreamingBackend):
+            return
+        chunks = backend.stream(self.request_for_text(TEXTS[0]))
+        next(chunks)
+        close = getattr(chunks, "close", None)
+        assert close is not None, "the iterator can't be closed: give a generator"
+        close()
+        assert list(chunks) == []
+        assert isinstance(self._ask(backend, TEXTS[1]).text, str)
+
+    def test_close_twice(self, backend: Backend) -> None:
+        backend.close()
+        backend.close()
+
+
+class EmbedderContract:
+    """Laws of Embedder. Override the fixture `embedder`."""
+
+    def _embed(self, embedder: Embedder, texts: list[str], input_type: InputType = "document") -> NDArray[np.float32]:
+        import numpy as np
+
+        rows = embedder.embed(texts, input_type=input_type)
+        assert rows.dtype == np.float32
+        assert rows.shape == (len(texts), embedder.dim)
+        assert bool(np.isfinite(rows).all())
+        lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+        assert bool((np.abs(lengths - 1.0) < _UNIT).all()), f"rows must be of unit length: {lengths}"
+        return rows
+
+    def _cosines(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> list[float]:
+        return [float(c) for c in (a.astype(float) * b.astype(float)).sum(axis=1)]
+
+    def test_says_what_it_is(self, embedder: Embedder) -> None:
+        assert embedder.model_id and isinstance(embedder.model_id, str)
+        assert embedder.max_tokens > 0
+        assert embedder.dim > 0
+
+    def test_no_rows_for_no_texts(self, embedder: Embedder) -> None:
+        self._embed(embedder, [])
+
+    def test_unit_rows(self, embedder: Embedder) -> None:
+        self._embed(embedder, list(TEXTS))
+        self._embed(embedder, list(TEXTS), "query")
+
+    def test_a_row_depends_on_its_text_alone(self, embedder: Embedder) -> None:
+        texts = [f"{t} {'very ' * n}long" for n, t in enumerate(TEXTS * 10)]
+        together = self._embed(embedder, texts)
+        backwards = self._embed(embedder, texts[::-1])[::-1]
+        cosines = self._cosines(together, backwards)
+        assert min(cosines) > _SAME, f"the order of a batch changes rows: {min(cosines)}"
+        alone = [self._embed(embedder, [t])[0] for t in texts[:5]]
+        for row, single in zip(together, alone, strict=False):
+            assert float(row @ single) > _SAME, f"a row differs when its text is alone: {float(row @ single)}"
+
+    def test_different_texts_differ(self, embedder: Embedder) -> None:
+        rows = self._embed(embedder, list(TEXTS))
+        for i in range(len(TEXTS)):
+            for j in range(i):
+                assert float(rows[i] @ rows[j]) < _SAME, f"{TEXTS[i]!r} and {TEXTS[j]!r} get the same row"
+
+    def test_the_empty_text_and_odd_ones_have_rows(self, embedder: Embedder) -> None:
+        self._embed(embedder, ["", " \n\t", "!?", "\x00", "half a pair: \ud83d", "a\u2028b"])
+
+    def test_a_text_beyond_the_limit_is_cut(self, embedder: Embedder) -> None:
+        # Unlimited models exist: there is nothing to cut, and a text to show it would be huge.
+        words = "word " * (min(embedder.max_tokens, 10_000) + 50)
+        rows = self._embed(embedder, [words, words + "entirely different at the end"])
+        if embedder.max_tokens <= 10_000:
+            assert float(rows[0] @ rows[1]) > _SAME, "what stands behind max_tokens must not change the row"
+
+    def test_counter_laws(self, embedder: Embedder) -> None:
+        counter = embedder.counter
+        assert counter.name
+        assert counter.count("") == 0
+        for text in TEXTS:
+            assert counter.count(text) == counter.count(text) > 0
+        if counter.additive:
+            assert counter.count("\n".join(TEXTS)) == sum(counter.count(t) for t in TEXTS)
+
+    def test_errors_are_of_the_tree(self, embedder: Embedder) -> None:
+        try:
+            self._embed(embedder, ["word " * 100_000])
+        except AgentMemError as e:
+            assert str(e)
+
+
+class VectorIndexContract:
+    """Laws of VectorIndex. Override the fixture `make_index`: a function from a dimension to an empty index.
+
+    The rows of the tests have components that floats hold exactly, so that ties are ties whatever the order of a sum.
+    """
+
+    def _rows(self, *signs: str) -> NDArray[np.float32]:
+        import numpy as np
+
+        return np.array([[{"+": 0.5, "-": -0.5}[s] for s in row] for row in signs], np.float32)
+
+    def _ids(self, *ids: int) -> NDArray[np.int64]:
+        import numpy as np
+
+        return np.array(ids, np.int64)
+
+    @staticmethod
+    def _read(like: VectorIndex, data: bytes) -> VectorIndex:
+        kind: Any = type(like)
+        read: VectorIndex = kind.from_bytes(data)
+        return read
+
+    def test_an_empty_index(self, make_index: Callable[[int], VectorIndex]) -> None:
+        index = make_index(4)
+        assert (len(index), index.dim, index.ids().tolist()) == (0, 4, [])
+        query = self._rows("++++")[0]
+        assert index.search(query, top_k=5) == []
+        assert index.search(query, top_k=5, allowed=self._ids(1, 2)) == []
+        assert index.remove(self._ids(7)) == 0
+        index.add(self._ids(), self._rows().reshape(0, 4))
+        assert self._read(index, index.to_bytes()).search(query, top_k=3) == []
+
+    def test_best_first_and_never_more_than_there_are(self, make_index: Callable[[int], VectorIndex]) -> None:
+        index = make_index(4)
+        index.add(self._ids(9, 4, 6), self._rows("++--", "++++", "+++-"))
+        query = self._rows("++++")[0]
+        assert index.search(query, top_k=100) == [(4, 1.0), (6, 0.5), (9, 0.0)]
+        assert index.search(query, top_k=2) == [(4, 1.0), (6, 0.5)]
+        assert index.search(query, top_k=0) == []
+        assert index.ids().tolist() == [4, 6, 9]
+
+    def test_ties_go_to_the_lower_id_whatever_the_order_of_adding(
+        self, make_index: Callable[[int], VectorIndex]
+    ) -> None:
+        import numpy as np
+
+        for count in (7, 300):
+            index = make_index(4)
+            backwards = np.arange(count, 0, -1, dtype=np.int64)
+            index.add(backwards, np.repeat(self._rows("++++"), count, axis=0))
+            index.add(self._ids(count + 1), self._rows("----"))
+            for top_k in (1, 5, count // 2, count):
+                found = index.search(self._rows("++++")[0], top_k=top_k)
+                assert found == [(i, 1.0) for i in range(1, top_k + 1)]
+            allowed = np.arange(2, count + 1, 2, dtype=np.int64)
+            found = index.search(self._rows("++++")[0], top_k=3, allowed=allowed)
+            assert found == [(2, 1.0), (4, 1.0), (6, 1.0)]
+
+    def test_adding_an_id_again_replaces_its_row(self, make_index: Callable[[int], VectorIndex]) -> None:
+        index = make_index(4)
+        index.add(self._ids(1, 2), self._rows("++++", "----"))
+        index.add(self._ids(1, 3, 3), self._rows("----", "++++", "++--"))
+        assert len(index) == 3
+        assert index.search(self._rows("++++")[0], top_k=9) == [(3, 0.0), (1, -1.0), (2, -1.0)]
+
+    def test_what_was_removed_never_comes_back(self, make_index: Callable[[int], VectorIndex]) -> None:
+        index = make_index(4)
+        index.add(self._ids(1, 2, 3), self._rows("++++", "+++-", "++--"))
+        assert index.remove(self._ids(2, 2, 77)) == 1
+        query = self._rows("+++-")[0]
+        for one in (index, self._read(index, index.to_bytes())):
+            assert [i for i, _ in one.search(query, top_k=9)] == [1, 3]
+            assert one.search(query, top_k=9, allowed=self._ids(2)) == []
+            assert (len(one), one.ids().tolist()) == (2, [1, 3])
+        assert index.remove(self._ids(1, 3)) == 2
+        assert index.search(query, top_k=9) == []
+
+    def test_allowed_is_part_of_the_search(self, make_index: Callable[[int], VectorIndex]) -> None:
+        import numpy as np
+
+        index = make_index(4)
+        near = np.arange(1, 201, dtype=np.int64)
+        index.add(near, np.repeat(self._rows("++++"), 200, axis=0))
+        index.add(self._ids(500, 400), self._rows("---+", "--++"))
+        query = self._rows("++++")[0]
+        # 200 nearer ones stand before them: a filter after the fact would find nothing.
+        assert index.search(query, top_k=2, allowed=self._ids(400, 500, 999)) == [(400, 0.0), (500, -0.5)]
+        assert index.search(query, top_k=2, allowed=self._ids()) == []
+
+    def test_serialised_it_searches_equally(self, make_index: Callable[[int], VectorIndex]) -> None:
+        import numpy as np
+
+        rows = np.random.default_rng(7).normal(size=(40, 8)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        index = make_index(8)
+        index.add(np.arange(40, dtype=np.int64) * 3, rows)
+        again = self._read(index, index.to_bytes())
+        assert (again.kind, again.dim, len(again)) == (index.kind, 8, 40)
+        for query in rows[:10]:
+            assert again.search(query, top_k=7) == index.search(query, top_k=7)
+        again.add(self._ids(1), rows[:1])
+        again.remove(self._ids(0))
+        assert again.search(rows[0], top_k=1)[0][0] == 1
+
+    def test_bytes_that_are_no_index_are_said_to_be_damaged(self, make_index: Callable[[int], VectorIndex]) -> None:
+        index = make_index(4)
+        index.add(self._ids(1, 2, 3), self._rows("++++", "+++-", "++--"))
+        whole = index.to_bytes()
+        for data in (b"", b"junk", whole[:-1], whole[: len(whole) // 2]):
+            try:
+                self._read(index, data)
+            except IndexDamagedError:
+                continue
+            raise AssertionError(f"{len(data)} of {len(whole)} bytes were taken for an index")

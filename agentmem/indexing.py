@@ -1,0 +1,247 @@
+"""Keeping vectors level with records: fingerprint, batches, the content-hash cache, re-embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from agentmem.errors import BackendError, EmbedderMismatchError
+from agentmem.keys import key_hash, message_keys, passage_keys
+from agentmem.types import Message, Passage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agentmem.protocols import Embedder
+    from agentmem.store.agent_store import AgentStore
+    from agentmem.store.sqlite import EmbedderRow, SqliteStore
+
+PROBE = "The quick brown fox jumps over the lazy dog on 7 May 2023."
+# Two machines differ in the last bits of a float, so fingerprints are compared as vectors, not as a hash.
+PROBE_COSINE = 0.995
+BATCH = 256
+Progress = Callable[[int, int], None]
+
+
+class Indexer:
+    """Embeds what one agent has stored and not yet embedded."""
+
+    def __init__(
+        self, store: SqliteStore, agent: AgentStore, embedder: Embedder, spec: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._spec = spec
+        self._agent = agent
+        self._clock = clock
+        self._row: EmbedderRow | None = None
+        self.embedder = embedder
+        found = store.embedder()
+        if found is not None and found.model_id != embedder.model_id:
+            names = (found.spec or found.model_id, spec or embedder.model_id)
+            raise EmbedderMismatchError(*names, "their vectors can't be compared")
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """One unit row of shape (dim,)."""
+        row: NDArray[np.float32] = self._embed([text], query=True)[0]
+        return row
+
+    def fingerprint(self) -> EmbedderRow:
+        """The embedder's row in the file, made or checked at first use. Raises EmbedderMismatchError."""
+        current = self._store.embedder()
+        if self._row is not None and current is not None and current.id == self._row.id:
+            return self._row
+        probe = self._embed([PROBE])[0]
+        if current is None:
+            with self._store.write():
+                current = self._store.embedder()
+                if current is None:
+                    now = self._clock()
+                    current = self._store.add_embedder(self.embedder.model_id, self._spec, probe, now, active=True)
+        check_probe(current, self._spec or self.embedder.model_id, probe)
+        self._row = current
+        return current
+
+    def pending(self) -> tuple[int, int]:
+        """(messages, passages) that may still lack vectors: how far the watermarks are behind the counters."""
+        messages = self._agent.recall.last_id() - self._agent.vectors.watermark("recall")
+        return messages, self._agent.archival.next_id() - 1 - self._agent.vectors.watermark("archival")
+
+    def catch_up(self, progress: Progress | None = None) -> int:
+        """Embed everything that is pending, a batch a transaction; how many records got vectors."""
+        messages, passages = self.pending()
+        if not messages and not passages:
+            return 0
+        embedder = self.fingerprint()
+        done = 0
+        total = messages + passages
+        while messages:
+            first = self._agent.vectors.watermark("recall") + 1
+            last = min(first + BATCH - 1, self._agent.recall.last_id())
+            done += self.attach(embedder, self._agent.recall.since(first, last), [], watermark=last)
+            messages, _ = self.pending()
+            if progress is not None:
+                progress(total - messages - passages, total)
+        if passages:
+            top = self._agent.archival.next_id() - 1
+            new = [p for p in self._agent.archival.after(self._agent.vectors.watermark("archival")) if p.id <= top]
+            for start in range(0, len(new), BATCH):
+                done += self.attach(embedder, [], new[start : start + BATCH])
+                if progress is not None:
+                    progress(total - passages + start + len(new[start : start + BATCH]), total)
+            with self._store.write():
+                self._agent.vectors.set_watermark("archival", top)
+        return done
+
+    def attach(
+        self,
+        embedder: EmbedderRow,
+        messages: Sequence[Message],
+        passages: Sequence[Passage],
+        *,
+        watermark: int | None = None,
+    ) -> int:
+        """Embed records and commit their vectors with the watermark; how many records got any."""
+        entries, texts = entries_of(messages, passages)
+        rows = self.embed_new(embedder, texts)
+        with self._store.write():
+            self._agent.vectors.add_embeddings(embedder.id, rows)
+            # Another process may have attached the same records meanwhile.
+            done = {t: self._agent.vectors.watermark(t) for t in ("recall", "archival")}
+            fresh = [e for e in entries if e[1] > done[e[0]]]
+            known = {(t, r) for t, r, _, _ in fresh}
+            alive = {("recall", m.id) for m in self._agent.recall.get([r for t, r in known if t == "recall"])}
+            alive |= {("archival", p.id) for p in self._agent.archival.get([r for t, r in known if t == "archival"])}
+            fresh = [e for e in fresh if (e[0], e[1]) in alive]
+            self._agent.vectors.add(embedder.id, fresh)
+            self._agent.vectors.drop_unused({e[3] for e in entries} - {e[3] for e in fresh})
+            if watermark is not None:
+                self._agent.vectors.set_watermark("recall", watermark)
+            if passages:
+                self._agent.vectors.set_watermark("archival", passages[-1].id)
+        return len({(t, r) for t, r, _, _ in fresh})
+
+    def embed_new(self, embedder: EmbedderRow, texts: dict[bytes, str]) -> dict[bytes, NDArray[np.float32]]:
+        """Vectors of the texts that the file has none of yet."""
+        missing = [h for h in texts if h not in self._agent.vectors.cached(embedder.id, list(texts))]
+        if not missing:
+            return {}
+        return dict(zip(missing, self._embed([texts[h] for h in missing]), strict=True))
+
+    def _embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
+        return embed_checked(self.embedder, texts, query=query)
+
+
+def entries_of(
+    messages: Iterable[Message], passages: Iterable[Passage]
+) -> tuple[list[tuple[str, int, int, bytes]], dict[bytes, str]]:
+    """(tier, record, part, hash) of every key, and the text of each hash."""
+    entries: list[tuple[str, int, int, bytes]] = []
+    texts: dict[bytes, str] = {}
+    for tier, record, keys in [
+        *(("recall", m.id, message_keys(m)) for m in messages if searched(m)),
+        *(("archival", p.id, passage_keys(p)) for p in passages),
+    ]:
+        for part, text in enumerate(keys):
+            digest = key_hash(text)
+            texts[digest] = text
+            entries.append((tier, record, part, digest))
+    return entries, texts
+
+
+def searched(message: Message) -> bool:
+    """Only what was said has keys; tool traffic and the memory's own notes have none."""
+    return message.role in ("user", "assistant") and bool(message.said.strip()) and not message.derived
+
+
+def embed_checked(embedder: Embedder, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
+    """Embed, and hold the embedder to its contract. Raises BackendError when it breaks it."""
+    import numpy as np
+
+    rows = embedder.embed(list(texts), input_type="query" if query else "document")
+    if rows.shape != (len(texts), embedder.dim) or not np.isfinite(rows).all():
+        raise BackendError(
+            f"the embedder {embedder.model_id!r} gave an array of shape {rows.shape} for {len(texts)} texts"
+            " or values that are no numbers",
+            hint="nothing was stored of it; check the embedder",
+        )
+    return rows
+
+
+def check_probe(row: EmbedderRow, model_id: str, probe: NDArray[np.float32]) -> None:
+    """Raises EmbedderMismatchError unless the embedder still gives the vectors that the file was made with."""
+    import numpy as np
+
+    if row.dim != len(probe):
+        raise EmbedderMismatchError(row.spec or row.model_id, model_id, f"{row.dim} dimensions there, {len(probe)} here")
+    cosine = float(np.frombuffer(row.probe, "<f4") @ probe)
+    if cosine < PROBE_COSINE:
+        raise EmbedderMismatchError(row.spec or row.model_id, model_id, f"the probe text's vectors agree only to {cosine:.3f}")
+
+
+def reembed(
+    store: SqliteStore,
+    agents: Sequence[AgentStore],
+    embedder: Embedder,
+    spec: str,
+    now: datetime,
+    progress: Progress | None = None,
+) -> int:
+    """Give every agent of the file vectors of another embedder; how many keys that are.
+
+    New vectors are stored beside the old ones, a batch a transaction, so that a killed run goes on where it was; the old
+    ones serve until one last transaction switches everything over.
+    """
+    probe = embed_checked(embedder, [PROBE])[0]
+    with store.write():
+        row = store.add_embedder(embedder.model_id, spec, probe, now, active=False)
+    check_probe(row, embedder.model_id, probe)
+    total = sum(a.recall.last_id() + a.archival.next_id() - 1 for a in agents)
+    done = 0
+    for agent in agents:
+        for messages, passages in _batches(agent):
+            _, texts = entries_of(messages, passages)
+            missing = [h for h in texts if h not in agent.vectors.cached(row.id, list(texts))]
+            if missing:
+                rows = dict(zip(missing, embed_checked(embedder, [texts[h] for h in missing]), strict=True))
+                with store.write():
+                    agent.vectors.add_embeddings(row.id, rows)
+            done += len(messages) + len(passages)
+            if progress is not None:
+                progress(done, total)
+    keys = 0
+    with store.write():
+        for agent in agents:
+            agent.vectors.clear()
+            for messages, passages in _batches(agent):
+                # What was stored since the passes above stays pending: its texts have no vector yet.
+                entries, texts = entries_of(messages, passages)
+                have = agent.vectors.cached(row.id, list(texts))
+                late = {e[1] for e in entries if e[3] not in have}
+                if late:
+                    messages = [m for m in messages if m.id < min(late)]
+                    passages = [p for p in passages if p.id < min(late)]
+                    entries, _ = entries_of(messages, passages)
+                agent.vectors.add(row.id, entries)
+                keys += len(entries)
+                for tier, records in (("recall", messages), ("archival", passages)):
+                    if records:
+                        agent.vectors.set_watermark(tier, records[-1].id)
+                if late:
+                    break
+        store.activate_embedder(row.id)
+        store.drop_embedders_but(row.id)
+    for agent in agents:
+        for index in agent.dense.values():
+            index.forget()
+    return keys
+
+
+def _batches(agent: AgentStore) -> Iterable[tuple[list[Message], list[Passage]]]:
+    last = agent.recall.last_id()
+    for first in range(1, last + 1, BATCH):
+        yield agent.recall.since(first, min(first + BATCH - 1, last)), []
+    new = agent.archival.after(0)
+    for start in range(0, len(new), BATCH):
+        yield [], new[start : start + BATCH]

@@ -1,0 +1,449 @@
+"""The memory of one agent: what is observed, what stands in the prompt, and how it is found again.
+
+Data flows one way: a message is committed to recall, then it is in the queue, then it has vectors; a flush pages out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from agentmem import drafts, registry
+from agentmem.budget import Budget
+from agentmem.context import shown_keys
+from agentmem.core_memory import DEFAULT_BLOCKS, CoreMemory
+from agentmem.errors import InvalidInputError, MissingExtraError, UnknownNameError
+from agentmem.pager import Pager
+from agentmem.planning import Ask, Fitted, Shape, fit
+from agentmem.summary import Summarise, without_model
+from agentmem.times import MONTHS, WEEKDAYS, parse_time, utc_seconds
+from agentmem.tokens import approximate_counter
+from agentmem.types import (
+    Block,
+    Draft,
+    Epoch,
+    Event,
+    Hit,
+    IngestReport,
+    Message,
+    Page,
+    Passage,
+    Pressure,
+    Prompt,
+    Role,
+    Tier,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from agentmem.config import MemoryConfig
+    from agentmem.protocols import Embedder
+    from agentmem.retrieval import Retrieval
+    from agentmem.store.agent_store import AgentStore
+    from agentmem.store.sqlite import SqliteStore
+
+IN_QUEUE = 12
+"""So many of the best records that stand in the queue are named in a page."""
+Clock = Callable[[], datetime]
+OnEvent = Callable[[Event], None]
+
+
+def system_clock() -> datetime:
+    """Now, in UTC, to the second: sub-seconds are noise in a prompt."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def clock_words(at: datetime) -> str:
+    """The moment of a question as the prompt says it."""
+    return f"{WEEKDAYS[at.weekday()]} {at.day} {MONTHS[at.month - 1]} {at.year}, {at.hour:02d}:{at.minute:02d}"
+
+
+class Memory:
+    """Opens or creates the memory of `agent` in the file `path` (":memory:" keeps it in RAM); a context manager.
+
+    `embedder` is a spec ("minilm", "st:NAME", "openai:URL#MODEL", "none"), an object, or "auto": the one that the file
+    was made with, else MiniLM where it is installed, else none (search is then lexical alone, and a notice says so).
+    Settings are those of `MemoryConfig`, given as `config` or by name. Thread-safe; several processes may share a file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        agent: str = "default",
+        *,
+        embedder: str | Embedder = "auto",
+        config: MemoryConfig | None = None,
+        create: bool = True,
+        index: str = "auto",
+        clock: Clock = system_clock,
+        on_event: OnEvent | None = None,
+        **settings: Any,
+    ) -> None:
+        from agentmem.config import MemoryConfig  # pydantic: loaded when first needed
+
+        self.config = config if config is not None else MemoryConfig.create(**settings)
+        self.budget = Budget.of(self.config)
+        self.clock = clock
+        self.agent_name = agent
+        self.notices: list[str] = []
+        self.on_event = on_event
+        self.store: SqliteStore = registry.load(registry.STORE)(path, create=create, index=index)
+        try:
+            self.records: AgentStore = self.store.agent(agent, create=create, now=clock(), notify=self._notify)
+            self.embedder = self._choose(embedder)
+            self.shape = Shape(self.embedder.counter if self.embedder is not None else approximate_counter())
+            self._retrieval = self._make_retrieval()
+        except BaseException:
+            self.store.close()
+            raise
+        self.pager = Pager(self.records, clock, self.log)
+        self.core = CoreMemory(
+            self.records.journal.blocks, self._edited, lambda: self.shape.counter, self.config.block_max_tokens
+        )
+        if create and not self.core:
+            with self.store.write():
+                for label, description in DEFAULT_BLOCKS:
+                    if label not in self.core:
+                        self.core.add(label, description=description)
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def observe(
+        self,
+        role: Role,
+        content: str,
+        *,
+        name: str | None = None,
+        at: datetime | str | None = None,
+        key: str | None = None,
+        session: str | None = None,
+    ) -> Message:
+        """Store one message; durable when this returns. The same key with the same content gives the stored message.
+
+        Raises InvalidInputError for what can't be stored, and for a key that stands for other content.
+        """
+        when = parse_time(at) if at is not None else None
+        draft = drafts.check(Draft(role, content, name, when, key, session))
+        with self.store.write():
+            if key is not None:
+                known = self.records.recall.by_keys([key]).get(key)
+                if known is not None:
+                    if known.content == content:
+                        return known
+                    raise InvalidInputError("key", key, "stands for another message already", hint="keys are unique")
+            message = self.append([draft])[0]
+        self.relieve()
+        return message
+
+    def ingest(
+        self,
+        messages: Iterable[Mapping[str, Any] | Draft | str],
+        *,
+        strict: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> IngestReport:
+        """Store many messages (mappings as in a history file, drafts, or lines of JSON), and embed them.
+
+        What can't be read is reported, and the rest is stored; with `strict` nothing is stored then, and
+        InvalidInputError is raised.
+        """
+        from agentmem.ingesting import ingest
+
+        return ingest(self, messages, strict=strict, progress=progress)
+
+    def archive(
+        self,
+        text: str,
+        *,
+        tags: Sequence[str] = (),
+        valid_from: datetime | str | None = None,
+        valid_to: datetime | str | None = None,
+        key: str | None = None,
+        kind: str = "fact",
+        sources: Sequence[str] = (),
+    ) -> Passage:
+        """Put a passage into archival storage. `sources` are refs of the records it was derived from."""
+        with self.store.write():
+            passage = self._passage(text, tags, valid_from, valid_to, key, kind, sources)
+            self.records.archival.add([passage])
+            self.log("archive", {"passage": passage.id})
+        return passage
+
+    def supersede(
+        self, passage_id: str | int, text: str, *, valid_from: datetime | str | None = None, tags: Sequence[str] | None = None
+    ) -> Passage:
+        """Let a new passage hold from `valid_from` (now) on in an old one's place; the old one stays, closed."""
+        with self.store.write():
+            old = self.passage(passage_id)
+            new = self._passage(
+                text, old.tags if tags is None else tags, valid_from, None, None, old.kind, [old.ref]
+            )
+            if utc_seconds(new.valid_from) < utc_seconds(old.valid_from):
+                raise InvalidInputError(
+                    "valid_from", str(new.valid_from), f"is before {old.ref} began to hold ({old.valid_from})"
+                )
+            self.records.archival.supersede(old, new)
+            self.log("supersede", {"old": old.id, "new": new.id})
+        return new
+
+    def erase(self, *, key: str | None = None, id: str | None = None) -> Mapping[str, int]:
+        """Delete a record for good, with all that was derived from it; what was deleted, counted.
+
+        Raises UnknownNameError when nothing has that key or id.
+        """
+        from agentmem.erasing import erase
+
+        done: Mapping[str, int] = erase(self, key=key, ref=id)
+        return done
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: str,
+        *,
+        top_k: int = 10,
+        tier: str = "all",
+        as_of: datetime | str | None = None,
+        known_at: datetime | str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        tags: Sequence[str] = (),
+        asked_at: datetime | str | None = None,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """The best records for a query, best first. Archival passages are those that hold at `as_of` (now).
+
+        `asked_at` resolves "last May" in the query; it never filters.
+        """
+        from agentmem.retrieval import Filter
+
+        if tier not in ("all", *Tier):
+            raise InvalidInputError("tier", tier, "must be all, recall or archival")
+        when = {n: parse_time(v, n) for n, v in (("as_of", as_of), ("known_at", known_at), ("since", since), ("until", until)) if v is not None}  # noqa: E501
+        where = Filter(tier=None if tier == "all" else Tier(tier), tags=tuple(tags), **when)
+        asked = self.clock() if asked_at is None else parse_time(asked_at, "asked_at")
+        return list(self._retrieval.search(query, top_k=top_k, where=where, asked_at=asked, explain=explain).hits)
+
+    def page_in(
+        self, query: str, *, max_tokens: int, asked_at: datetime | str | None = None, explain: bool = False
+    ) -> Page:
+        """What memory would page in for a query, within `max_tokens`; for people with a loop of their own."""
+        if max_tokens < 1:
+            raise InvalidInputError("max_tokens", max_tokens, "must be at least 1")
+        asked = self.clock() if asked_at is None else parse_time(asked_at, "asked_at")
+        return self.page(query, max_tokens, frozenset(), asked, explain=explain)
+
+    def render(self, *, query: str = "", max_tokens: int | None = None, at: datetime | str | None = None) -> Prompt:
+        """The whole prompt that would be sent for a query, of at most `max_tokens`; stores nothing.
+
+        Raises ContextOverflowError when system and core memory alone are larger.
+        """
+        budget = self.budget.max_tokens if max_tokens is None else max_tokens
+        if budget < 1:
+            raise InvalidInputError("max_tokens", budget, "must be at least 1")
+        drafts.check_text("query", query)
+        asked = self.clock() if at is None else parse_time(at, "at")
+        ask = Ask(
+            query=query, clock=clock_words(asked), page_share=0.75, page_max=self.budget.page_max if max_tokens is None
+            else max(self.budget.page_max, budget), pageable=self.pageable(),
+        )  # fmt: skip
+        epoch, queue = self.pager.state()
+        fitted = self.fit(ask, epoch, queue, budget, query, asked)
+        messages = {m.id: m for m in queue}
+        keys, shortened = shown_keys(fitted.plan, messages, fitted.page)
+        return Prompt(tuple(w.message() for w in fitted.written), fitted.ledger, fitted.page, keys, shortened)
+
+    def message(self, ref: str) -> Message | None:
+        """A message by its id (`m12`) or key."""
+        if ref[:1] == "m" and ref[1:].isdigit() and (found := self.records.recall.get([int(ref[1:])])):
+            return found[0]
+        return self.records.recall.by_keys([ref]).get(ref)
+
+    def passage(self, passage_id: str | int) -> Passage:
+        """A passage by its id (`p3` or 3). Raises UnknownNameError."""
+        number = str(passage_id).removeprefix("p")
+        found = self.records.archival.get([int(number)]) if number.isdigit() else []
+        if not found:
+            raise UnknownNameError("passage", str(passage_id), [], hint="agentmem search --tier archival shows ids")
+        return found[0]
+
+    def events(self, kind: str | None = None) -> list[Event]:
+        """The event log, oldest first, of one kind or all."""
+        return list(self.records.journal.events(kind))
+
+    def stats(self) -> dict[str, Any]:
+        """Counts and sizes; reads everything once, so it is not for the path of a turn."""
+        from agentmem.inspecting import stats
+
+        counted: dict[str, Any] = stats(self)
+        return counted
+
+    # -- for the agent and the commands -----------------------------------------------------------------------
+
+    def use(self, shape: Shape, context_window: int | None) -> None:
+        """Count and lay out prompts for a backend; its window is taken where none was set."""
+        self.shape = shape
+        if context_window is not None and "window_tokens" not in self.config.model_fields_set:
+            self.config = type(self.config).create(
+                **{**self.config.model_dump(exclude_unset=True), "window_tokens": context_window}
+            )
+            self.budget = Budget.of(self.config)
+
+    def append(self, new: Sequence[Draft]) -> list[Message]:
+        """Store drafts within the caller's transaction."""
+        return self.records.recall.append(new, self.clock())
+
+    def page(
+        self,
+        query: str,
+        max_tokens: int,
+        visible: frozenset[str],
+        asked_at: datetime,
+        *,
+        turn: frozenset[str] = frozenset(),
+        explain: bool = False,
+    ) -> Page:
+        """Search and pack; records that stand in the prompt already (`visible`) are noted and not packed again,
+        those of the turn itself are left out."""
+        from agentmem.paging import pack
+        from agentmem.retrieval import Filter
+        from agentmem.types import EMPTY_PAGE, PageItem
+
+        if not query.strip():
+            return EMPTY_PAGE
+        found = self._retrieval.search(
+            query, top_k=None, where=Filter(), asked_at=asked_at, explain=explain, widen=len(visible)
+        )
+        hits = [h for h in found.hits if h.id not in turn]
+        page = pack([h for h in hits if h.id not in visible], query, max_tokens, self.shape.counter)
+        seen = [PageItem(h, 0, len(h.text)) for h in hits if h.id in visible]
+        return replace(page, in_queue=tuple(seen[:IN_QUEUE]))
+
+    def fit(
+        self, ask: Ask, epoch: Epoch, queue: Sequence[Message], max_tokens: int, query: str, asked_at: datetime
+    ) -> Fitted:
+        """A prompt within `max_tokens`."""
+        own = frozenset(m.ref for m in ask.turn)
+        return fit(
+            epoch, queue, ask, max_tokens, self.shape,
+            lambda tokens, visible: self.page(query, tokens, visible, asked_at, turn=own, explain=True),
+        )  # fmt: skip
+
+    def pageable(self) -> bool:
+        """Whether memory holds anything outside the queue."""
+        epoch, _ = self.pager.state()
+        return epoch.first_message > 1 or self.records.archival.next_id() > 1
+
+    def relieve(
+        self, summarise: Summarise = without_model, *, hold_from: int | None = None, upto: int | None = None
+    ) -> list[Epoch]:
+        """Page out while the prompt is too full; the epochs that began."""
+        begun: list[Epoch] = []
+        while self.pager.pressure(self.budget, self.shape, upto) is Pressure.FLUSH:
+            epoch = self.pager.page_out(
+                self.budget, self.shape, summarise=summarise, keep_last=self.config.keep_last, hold_from=hold_from,
+                upto=upto, transaction=self.store.write,
+            )  # fmt: skip
+            if epoch is None:
+                break
+            begun.append(epoch)
+        return begun
+
+    def find(self, query: str, **kwargs: Any) -> Any:
+        """The ranked records with their true total (`agentmem.retrieval.Retrieval.search`)."""
+        return self._retrieval.search(query, **kwargs)
+
+    def catch_up(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Embed what has no vector yet."""
+        return self._retrieval.indexer.catch_up(progress) if self._retrieval.indexer is not None else 0
+
+    def log(self, kind: str, payload: Mapping[str, Any]) -> Event:
+        """Append to the event log and tell the listener."""
+        with self.store.write():
+            event = self.records.journal.append_event(kind, self.clock(), payload)
+        if self.on_event is not None:
+            self.on_event(event)
+        return event
+
+    def refresh(self) -> None:
+        """Drop what is held of the store in memory, after it was changed behind this object's back."""
+        self.pager.forget()
+        self._retrieval = self._make_retrieval()
+
+    def close(self) -> None:
+        """Write the index snapshots if they are worth it, and close the file; may be called twice."""
+        for index in self.records.dense.values():
+            index.write_if_due(closing=True)
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _choose(self, embedder: str | Embedder) -> Embedder | None:
+        if not isinstance(embedder, str):
+            self.embedder_spec = ""
+            return embedder
+        found = self.store.embedder()
+        spec = embedder
+        if embedder == "auto" and found is not None and found.spec:
+            spec = found.spec
+        chosen = registry.make_embedder(spec)
+        self.embedder_spec = spec if spec != "auto" else "minilm"
+        if chosen is None and embedder == "auto":
+            missing = MissingExtraError("embedding", "cpu", "torch")
+            self.notices.append(f"no embedder is installed: search goes by words alone ({missing.hint})")
+        return chosen
+
+    def _make_retrieval(self) -> Retrieval:
+        from agentmem.indexing import Indexer
+        from agentmem.retrieval import Retrieval
+
+        indexer = None
+        if self.embedder is not None:
+            indexer = Indexer(self.store, self.records, self.embedder, self.embedder_spec, self.clock)
+        return Retrieval(self.records, indexer, self.clock)
+
+    def _passage(
+        self, text: str, tags: Sequence[str], valid_from: Any, valid_to: Any, key: str | None, kind: str, sources: Sequence[str]
+    ) -> Passage:
+        drafts.check(Draft("user", text, key=key))
+        if isinstance(tags, str) or any(not isinstance(t, str) or not t.strip() for t in tags):
+            raise InvalidInputError("tags", tags, "must be a list of words")
+        if key is not None and self.records.archival.by_key(key) is not None:
+            raise InvalidInputError("key", key, "stands for another passage already", hint="use supersede")
+        begins = self.clock() if valid_from is None else parse_time(valid_from, "valid_from")
+        ends = None if valid_to is None else parse_time(valid_to, "valid_to")
+        if ends is not None and utc_seconds(ends) <= utc_seconds(begins):
+            raise InvalidInputError("valid_to", str(ends), "is not after valid_from")
+        return Passage(
+            self.records.archival.next_id(), text, self.clock(), begins, ends, key=key, kind=kind, tags=tuple(tags),
+            sources=tuple(sources),
+        )  # fmt: skip
+
+    def _edited(self, block: Block, op: str, before: str, actor: str) -> None:
+        with self.store.write():
+            at = self.clock()
+            self.records.journal.put_block(block, op=op, before=before, actor=actor, at=at)
+            self.log("core_edit", {"label": block.label, "version": block.version, "op": op, "actor": actor})
+            if op == "create" and self.records.journal.epoch() is None:
+                return
+            if actor == "user" and op in ("append", "replace", "create"):
+                _, queue = self.pager.state()
+                if queue:
+                    note = f"Core memory block {block.label} now reads: {block.value}"
+                    self.append([Draft("system", note)])
+                else:
+                    self.pager.fold_in("an edit before the first message", self.store.write)
+
+    def _notify(self, kind: str, payload: dict[str, Any]) -> None:
+        reason = payload.get("reason", "")
+        self.notices.append(f"{kind.replace('_', ' ')}: {reason}")
+        self.log(kind, payload)

@@ -1,0 +1,113 @@
+"""What of the ranked hits is paged in, within a number of tokens, and how it is written. Planning is pure.
+
+Written by time, a heading a day, each record on a line with its id: models need the date, and the id to cite it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agentmem.keys import chunk_spans
+from agentmem.language import content_words
+from agentmem.times import day_words, utc_seconds
+from agentmem.tokens import cut_text
+from agentmem.types import EMPTY_PAGE, Hit, Page, PageItem, Tier
+
+if TYPE_CHECKING:
+    from agentmem.protocols import TokenCounter
+
+# A shortened record is worth its label from here on.
+MIN_EXCERPT_TOKENS = 24
+# Hits that did not fit are passed over; after so many in a row the page is as good as full.
+MAX_MISSES = 40
+
+
+def label(hit: Hit) -> str:
+    """What stands before a record: its id (the caller's key where there is one) and who said it."""
+    who = hit.name or (hit.role if hit.tier is Tier.RECALL else "memory")
+    return f"{hit.key or hit.id} {who}:"
+
+
+def line(item: PageItem) -> str:
+    """A record as it stands in a page."""
+    text = item.text if item.whole else f"[...] {item.text} [...]"
+    return f"{label(item.hit)} {text}"
+
+
+def page_text(items: Sequence[PageItem]) -> str:
+    """The page: by time, a heading for each day."""
+    lines: list[str] = []
+    day = ""
+    for item in items:
+        heading = f"-- {day_words(item.hit.at)}"
+        if heading != day:
+            lines.append(heading)
+            day = heading
+        lines.append(line(item))
+    return "\n".join(lines)
+
+
+def _in_time(items: Sequence[PageItem]) -> tuple[PageItem, ...]:
+    return tuple(sorted(items, key=lambda i: (utc_seconds(i.hit.at), int(i.hit.id[1:]), i.hit.tier)))
+
+
+def excerpt(hit: Hit, query: str, max_tokens: int, counter: TokenCounter) -> PageItem | None:
+    """The part of a long record that shares most words with the query, within a number of tokens."""
+    wanted = set(content_words(query))
+    spans = chunk_spans(hit.text)
+    best = max(spans, key=lambda s: (len(wanted & set(content_words(hit.text[s[0] : s[1]]))), -s[0]))
+    length = cut_text(hit.text[best[0] : best[1]], max_tokens, counter)
+    if length == 0:
+        return None
+    return PageItem(hit, best[0], best[0] + length)
+
+
+def pack(hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter) -> Page:
+    """The best hits that fit, in whole where possible; `num_tokens` of the result never exceeds `max_tokens`.
+
+    The count of an additive counter is kept as the page grows; with another the text is counted whole each time.
+    """
+    chosen: list[PageItem] = []
+    days: set[str] = set()
+    used = misses = 0
+    for hit in hits:
+        if misses >= MAX_MISSES or max_tokens - used < 4:
+            break
+        heading = f"-- {day_words(hit.at)}"
+        extra = 0 if heading in days else counter.count(heading)
+        whole = PageItem(hit, 0, len(hit.text))
+        item: PageItem | None = whole
+        cost = _cost(whole, extra, max_tokens - used, counter)
+        if cost is None:
+            # The first hits matter most: a long one is shortened rather than left out.
+            room = max_tokens - used - extra - counter.count(f"{label(hit)} [...] [...]") - 1
+            item = None
+            if room >= MIN_EXCERPT_TOKENS and counter.count(hit.text[:20_000]) > max(4 * MIN_EXCERPT_TOKENS, room):
+                item = excerpt(hit, query, min(room, max(MIN_EXCERPT_TOKENS, max_tokens // 2)), counter)
+                cost = _cost(item, extra, max_tokens - used, counter) if item is not None else None
+        if item is None or cost is None:
+            misses += 1
+            continue
+        if not counter.additive:
+            cost = counter.count(page_text(_in_time([*chosen, item]))) - used
+            if used + cost > max_tokens:
+                misses += 1
+                continue
+        misses = 0
+        chosen.append(item)
+        days.add(heading)
+        used += cost
+    if not chosen:
+        return EMPTY_PAGE
+    items = _in_time(chosen)
+    text = page_text(items)
+    return Page(text, counter.count(text), items)
+
+
+def _cost(item: PageItem, extra: int, room: int, counter: TokenCounter) -> int | None:
+    # No text of that many characters fits; do not count it.
+    if len(item.text) > 40 * room + 40:
+        return None
+    cost = extra + counter.count(line(item))
+    return cost if cost <= room else None

@@ -1,0 +1,145 @@
+"""From what a model wrote to what it meant: thinking stripped, tool calls validated against their schema.
+
+A call that can't be carried out is a `FormatProblem`: a text for the model, never an error for the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentmem.types import ToolCall, ToolSpec
+
+_THINK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_ORPHAN = re.compile(r"\A.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_TEXT_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+_FENCE = re.compile(r"\A```(?:json)?\s*(\{.*\})\s*```\Z", re.DOTALL)
+MAX_STRING_CHARS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class FormatProblem:
+    """What is wrong with a call, said to the model."""
+
+    text: str
+
+
+def strip_thinking(text: str) -> str:
+    """The text without `<think>` parts, closed or cut off."""
+    text = _THINK.sub("", text)
+    if re.search(r"</think(?:ing)?>", text, re.IGNORECASE):
+        text = _ORPHAN.sub("", text)
+    return text.strip()
+
+
+def text_calls(text: str, tools: Sequence[ToolSpec], first_id: int) -> tuple[str, tuple[ToolCall, ...]]:
+    """Tool calls that a model without native ones wrote as text, and the text without them.
+
+    Taken are `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, and a whole reply that is one such object.
+    """
+    names = {t.name for t in tools}
+    found: list[ToolCall] = []
+    whole = _FENCE.sub(r"\1", text.strip())
+    candidates = _TEXT_CALL.findall(text) or ([whole] if whole.startswith("{") and whole.endswith("}") else [])
+    for raw in candidates:
+        try:
+            value = json.loads(raw)
+        except ValueError:
+            continue
+        if not isinstance(value, dict) or value.get("name") not in names:
+            continue
+        arguments = value.get("arguments", value.get("parameters", {}))
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        found.append(ToolCall(f"call_{first_id + len(found)}", str(value["name"]), written))
+    if not found:
+        return text, ()
+    return _TEXT_CALL.sub("", text).strip() if _TEXT_CALL.search(text) else "", tuple(found)
+
+
+def arguments_of(call: ToolCall, tools: Mapping[str, ToolSpec]) -> dict[str, Any] | FormatProblem:
+    """The call's arguments, checked against its tool's schema: names, types, required ones, bounded strings.
+
+    A heartbeat flag that is no boolean counts as false.
+    """
+    spec = tools.get(call.name)
+    if spec is None:
+        return FormatProblem(f"there is no tool {call.name!r}; the tools are: {', '.join(tools)}")
+    try:
+        values = json.loads(call.arguments or "{}")
+    except ValueError as e:
+        return FormatProblem(f"the arguments of {call.name} are no JSON ({e})")
+    if not isinstance(values, dict):
+        return FormatProblem(f"the arguments of {call.name} must be a JSON object")
+    properties = spec.parameters.get("properties", {})
+    if "request_heartbeat" in properties and not isinstance(values.get("request_heartbeat", False), bool):
+        values["request_heartbeat"] = False
+    for name, value in values.items():
+        if name not in properties:
+            return FormatProblem(f"{call.name} has no argument {name!r}; it takes: {', '.join(properties)}")
+        if problem := _mistyped(value, properties[name]):
+            return FormatProblem(f"argument {name!r} of {call.name} {problem}")
+    missing = [n for n in spec.parameters.get("required", ()) if n not in values]
+    if missing:
+        return FormatProblem(f"{call.name} lacks its argument {', '.join(repr(m) for m in missing)}")
+    return {n: v for n, v in values.items() if v is not None}
+
+
+def _mistyped(value: object, schema: Mapping[str, Any]) -> str | None:
+    kind = schema.get("type")
+    if value is None:
+        return None
+    if kind == "string":
+        if not isinstance(value, str):
+            return "must be a string"
+        if len(value) > MAX_STRING_CHARS:
+            return f"is {len(value)} characters long; at most {MAX_STRING_CHARS}"
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return "has a lone surrogate, which is no text"
+        return None
+    if kind == "integer":
+        if isinstance(value, bool) or not isinstance(value, int):
+            return "must be a whole number"
+        return "must not be negative" if value < schema.get("minimum", value) else None
+    if kind == "boolean":
+        return None if isinstance(value, bool) else "must be true or false"
+    if kind == "array":
+        if not isinstance(value, list) or any(not isinstance(v, str) for v in value):
+            return "must be a list of strings"
+    return None
+
+
+class StreamFilter:
+    """Lets through what a user may see of a stream: no thinking, and nothing that may be a tool call in text.
+
+    `shown` is what was let through; what is held back at the end is the caller's to judge.
+    """
+
+    def __init__(self) -> None:
+        self.shown = ""
+        self._raw = ""
+
+    def feed(self, piece: str) -> str:
+        """The further text that can be shown now."""
+        self._raw += piece
+        visible = strip_thinking(self._raw) if "</think" in self._raw.lower() or "<think" in self._raw.lower() else (
+            self._raw.lstrip()
+        )
+        if visible.startswith(("{", "```")):
+            return ""
+        # A tag may be coming: what could be the start of one waits.
+        open_tag = visible.rfind("<")
+        safe = visible if open_tag < 0 or ">" in visible[open_tag:] else visible[:open_tag]
+        if "<tool_call>" in safe:
+            safe = safe[: safe.index("<tool_call>")]
+        # White space at the end waits too: the end of a reply has none.
+        safe = safe.rstrip()
+        if not safe.startswith(self.shown) or len(safe) <= len(self.shown):
+            return ""
+        new = safe[len(self.shown) :]
+        self.shown = safe
+        return new

@@ -1,0 +1,205 @@
+"""Fitting a prompt into its budget: who gets how many tokens, and who gives way first. Pure but for counting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agentmem import prompts
+from agentmem.budget import Budget
+from agentmem.context import PromptPlan, Written, ledger, render
+from agentmem.errors import ContextOverflowError
+from agentmem.protocols import TokenCounter
+from agentmem.queue import content_of, shorten
+from agentmem.tokens import cut_text
+from agentmem.types import EMPTY_PAGE, ChatMessage, Epoch, Ledger, Message, Page, ToolSpec
+
+PageFor = Callable[[int, frozenset[str]], Page]
+"""(tokens, refs that stand in the prompt already) -> what to page in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the backend sees a prompt: its tokenizer, and whether tool schemas are part of it."""
+
+    counter: TokenCounter
+    tools: tuple[ToolSpec, ...] = ()
+    native_tools: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a prompt is made for: the stored messages of the turn (the user's first), or a literal query.
+
+    `page` is given from the second step of a turn on: within a turn the tail stays as it was.
+    `page_share` is the least share of what is left after system, core and question that the page-in keeps,
+    `page_min` the least number of tokens.
+    """
+
+    turn: tuple[Message, ...] = ()
+    query: str = ""
+    clock: str = ""
+    pressure: bool = False
+    last_step: bool = False
+    page: Page | None = None
+    page_share: float = 0.5
+    page_min: int = 0
+    page_max: int = 3000
+    pageable: bool = True
+    """Whether memory holds anything that is not in the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A plan with what it renders to."""
+
+    plan: PromptPlan
+    written: tuple[Written, ...]
+    ledger: Ledger
+    page: Page
+
+
+def message_cost(message: Message, entry_tokens: int, counter: TokenCounter) -> int:
+    """Tokens of a message in the queue, shortened if it must be, with its share of the plain template."""
+    cost = counter.count(content_of(message, shorten(message, entry_tokens, counter))) + counter.count("user:")
+    return cost + sum(counter.count(c.name) + counter.count(c.arguments) for c in message.tool_calls)
+
+
+def head_cost(epoch: Epoch, shape: Shape) -> int:
+    """Tokens of the part that never gives way: system, tools and core memory."""
+    text = prompts.SYSTEM_MODEL if shape.native_tools else prompts.SYSTEM_EXTRACTIVE
+    if epoch.blocks:
+        text += "\n" + prompts.core_text(epoch.blocks)
+    return shape.counter.count_prompt([ChatMessage("system", text)], shape.tools)
+
+
+def summary_cost(epoch: Epoch, shape: Shape) -> int:
+    """Tokens of the summary."""
+    return shape.counter.count(prompts.summary_text(epoch.summary)) if epoch.summary else 0
+
+
+def fit(
+    epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor
+) -> Fitted:
+    """A prompt of at most `max_tokens`. Where it is short, the queue's oldest go first, then the summary; what the turn
+    itself brought is shortened, the page-in keeps its share.
+
+    Raises ContextOverflowError when system, tools and core memory alone do not fit.
+    """
+    slack = 0
+    for _ in range(12):
+        fitted = _fit(epoch, queue, ask, max_tokens - slack, shape, page_for)
+        if fitted.ledger.total <= max_tokens:
+            return Fitted(fitted.plan, fitted.written, _with_max(fitted.ledger, max_tokens), fitted.page)
+        # Parts counted apart can be fewer tokens than the whole where a tokenizer is not additive.
+        slack += fitted.ledger.total - max_tokens + 1
+    raise ContextOverflowError("the prompt", fitted.ledger.total, max_tokens, hint="give a larger --window")
+
+
+def _with_max(counted: Ledger, max_tokens: int) -> Ledger:
+    return Ledger(counted.total, max_tokens, counted.sections, counted.counter, counted.exact)
+
+
+def _fit(
+    epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor
+) -> Fitted:
+    counter = shape.counter
+    entry = max(24, max_tokens // 8)
+    fixed = head_cost(epoch, shape)
+    scaffold = counter.count("user:") + (counter.count(f"Now: {ask.clock}") if ask.clock else 0)
+    scaffold += counter.count(prompts.PRESSURE_NOTE) if ask.pressure else 0
+    scaffold += counter.count(prompts.LAST_STEP_NOTE) + counter.count("user:") if ask.last_step else 0
+    left = max_tokens - fixed - scaffold
+    if left <= 0:
+        raise ContextOverflowError(
+            "the system instructions and core memory",
+            fixed + scaffold,
+            max_tokens,
+            hint="give a larger --window or --max-tokens, or shorten the core-memory blocks",
+        )
+    cuts: list[tuple[int, int, int]] = []
+    turn_cost = _turn(ask, left, entry, counter, cuts)
+    query, query_cost = _query(ask, left, counter)
+    left = max(0, left - turn_cost - query_cost)
+    tags = counter.count(prompts.memory_text(""))
+    costs = [message_cost(m, entry, counter) for m in queue]
+    summary = summary_cost(epoch, shape)
+    if ask.page is not None:
+        wanted = counter.count(prompts.memory_text(ask.page.text)) if ask.page.items else 0
+    elif not ask.pageable and sum(costs) + summary <= left:
+        wanted = 0
+    else:
+        wanted = min(max(ask.page_min, int(left * ask.page_share)), ask.page_max + tags, left)
+    room = left - wanted
+    with_summary = 0 < summary <= room
+    room -= summary if with_summary else 0
+    start = len(queue)
+    while start > 0 and costs[start - 1] <= room:
+        start -= 1
+        room -= costs[start]
+    while start < len(queue) and queue[start].role == "tool":
+        start += 1  # its call did not fit: a result never stands alone
+    kept = queue[start:]
+    for m in kept:
+        if (cut := shorten(m, entry, counter)) is not None:
+            cuts.append((m.id, *cut))
+    page = ask.page
+    if page is None:
+        visible = frozenset(m.ref for m in (*kept, *ask.turn))
+        free = left - sum(costs[start:]) - (summary if with_summary else 0) - tags
+        needed = ask.pageable or len(kept) < len(queue)
+        page = page_for(min(free, ask.page_max), visible) if free > 0 and needed else EMPTY_PAGE
+    plan = PromptPlan(
+        epoch=epoch.number,
+        first=kept[0].id if kept else 1,
+        last=kept[-1].id if kept else 0,
+        turn=ask.turn[0].id if ask.turn else 0,
+        turn_last=ask.turn[-1].id if ask.turn else 0,
+        query=query,
+        cuts=tuple(cuts),
+        pieces=tuple((i.hit.id, i.start, i.end) for i in page.items),
+        summary=with_summary,
+        clock=ask.clock,
+        pressure=ask.pressure,
+        last_step=ask.last_step,
+        native_tools=shape.native_tools,
+    )
+    written = render(plan, epoch, {m.id: m for m in (*kept, *ask.turn)}, page.items)
+    return Fitted(plan, written, ledger(written, shape.tools, counter, max_tokens), page)
+
+
+def _query(ask: Ask, left: int, counter: TokenCounter) -> tuple[str, int]:
+    """A literal query, cut to half of what is left."""
+    if not ask.query:
+        return "", 0
+    length = cut_text(ask.query, left // 2, counter)
+    text = ask.query[:length]
+    return text, counter.count(text)
+
+
+def _turn(
+    ask: Ask, left: int, entry: int, counter: TokenCounter, cuts: list[tuple[int, int, int]]
+) -> int:
+    """Tokens of the turn's own messages. The user's text may take half of what is left; results are shortened, more
+    and more, until all fits into three quarters."""
+    if not ask.turn:
+        return 0
+    user, rest = ask.turn[0], ask.turn[1:]
+    cap = max(16, left // 2)
+    while True:
+        found: list[tuple[int, int, int]] = []
+        total = 0
+        for m, most in [(user, min(cap, max(16, left // 2))), *((m, min(cap, entry * 2)) for m in rest)]:
+            cut = shorten(m, most, counter)
+            if cut is not None:
+                found.append((m.id, *cut))
+            total += message_cost(m, most, counter)
+        if total <= left * 3 // 4 or cap <= 16:
+            cuts.extend(found)
+            return total
+        cap //= 2
+
+
+def used_tokens(epoch: Epoch, queue_tokens: int, budget: Budget, shape: Shape) -> int:
+    """What pressure is measured by: the prompt as it would be, with the tokens that are kept for a page-in."""
+    return head_cost(epoch, shape) + summary_cost(epoch, shape) + queue_tokens + budget.page_floor

@@ -1,0 +1,73 @@
+"""The queue: the newest messages as they stand in the prompt, in order, tool calls beside their results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentmem.eviction import QueueEntry
+from agentmem.tokens import cut_text
+from agentmem.types import ChatMessage, Message
+
+if TYPE_CHECKING:
+    from agentmem.protocols import TokenCounter
+
+Cut = tuple[int, int]
+"""Characters kept of a shortened message: from its start, and from its end."""
+
+
+def shorten(message: Message, max_tokens: int, counter: TokenCounter) -> Cut | None:
+    """How to shorten a message's text to some `max_tokens`, marker included; None when it fits as it is."""
+    content = message.content
+    # A token has at least one byte; most texts are settled without counting them.
+    if len(content.encode("utf-8", "replace")) <= max_tokens or counter.count(content) <= max_tokens:
+        return None
+    room = max(1, max_tokens - counter.count(_marker(message, len(content))))
+    head = cut_text(content, room * 2 // 3, counter)
+    rest = content[head:]
+    tail = 0
+    budget = room - counter.count(content[:head])
+    # The end of the text: the longest word-aligned suffix within what is left.
+    low, high = 0, min(len(rest), 20 * max(budget, 0))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if counter.count(rest[len(rest) - middle :]) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    tail = low
+    if 0 < tail < len(rest):
+        space = rest.find(" ", len(rest) - tail)
+        tail = len(rest) - space - 1 if space >= 0 else tail
+    return head, tail
+
+
+def _marker(message: Message, omitted: int) -> str:
+    return f"[... {omitted} characters left out; whole in recall as {message.key or message.ref} ...]"
+
+
+def content_of(message: Message, cut: Cut | None) -> str:
+    """The text of a message in the queue: its speaker's name before it, and the cut marked."""
+    content = message.content
+    if cut is not None:
+        head, tail = cut
+        omitted = len(content) - head - tail
+        content = "\n".join(
+            part for part in (content[:head], _marker(message, omitted), content[len(content) - tail :]) if part
+        )
+    if message.role == "system":
+        return f"[memory] {content}"
+    return f"{message.name}: {content}" if message.name and message.role == "user" else content
+
+
+def chat_message(message: Message, cut: Cut | None) -> ChatMessage:
+    """A stored message as one of a prompt. Notes of the memory itself speak in the user's place, never the system's."""
+    role = "user" if message.role == "system" else message.role
+    return ChatMessage(role, content_of(message, cut), message.tool_calls, message.tool_call_id)
+
+
+def entry_of(message: Message, num_tokens: int) -> QueueEntry:
+    """A message as the eviction plan sees it."""
+    calls = frozenset(c.id for c in message.tool_calls)
+    role = "user" if message.role == "system" else message.role
+    return QueueEntry(message.id, role, num_tokens, calls, message.tool_call_id)
+

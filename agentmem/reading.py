@@ -1,0 +1,262 @@
+"""The extractive reader: answers a question by quoting what memory paged in for it. No language model.
+
+How it chooses. Every sentence of the page gets a score from named features (how much of the question it covers, by
+rarity; the hit's own score; whether its speaker is the one asked about; whether it has a date, number, name or place
+where one is asked for; whether it is a question itself). In the best few, every phrase gets one from the words in and
+around it. What features are worth was fitted on LoCoMo conversations (`benchmarks/fit_reading.py`) and stands in
+`agentmem.reading_weights`. A "when" is answered with the date resolved against the message's own time. Of statements
+that cover the same words of the question, by the same person, the newest counts, or the oldest when the question
+asks how things were.
+
+The confidence rule. Confidence is a logistic function (`CONFIDENCE`) of raw signals that mean the same for every
+question: the share of the question's content words, by rarity, that the cited turn and the paged-in turns next to it
+cover; for a question that names one speaker, that share by the speaker's own turns minus by the others' turns, and
+whether the cited turn is the speaker's; the raw cosine, where the hit has it. Below `THRESHOLD` the reader abstains;
+it also abstains when nothing of the question is covered at all. Without items confidence is 0.
+
+Core-memory lines such as `Lives in: Lisbon` answer questions of the user about themself ("Where do I live?") when
+the line covers the question's content words; the sentence then ends in `[core:human]` and there is no citation, as a
+block is no record. A question about how things were is left to the records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from agentmem import reading_weights
+from agentmem.core_lines import answer_from_blocks
+from agentmem.dates import DateMention, day_phrase, spoken
+from agentmem.evidence import Candidate, Evidence
+from agentmem.spans import Phrases, runs, suits
+from agentmem.times import day_words
+from agentmem.types import Answer, Block, Citation, Hit, PageItem, Tier
+
+THRESHOLD = reading_weights.THRESHOLD
+"""Below this confidence the reader says that nothing stored answers."""
+CONFIDENCE: Mapping[str, float] = reading_weights.CONFIDENCE
+"""What each raw signal is worth; the sum goes through the logistic function."""
+SENTENCES_READ = 5
+MAX_PARTS = 3
+MAX_QUOTE_WORDS = 60
+RECENCY_MARGIN = 1.0
+PART_MARGIN = 1.0
+COVER_SHARE = 0.5
+FULL_COVER = 0.9
+
+
+def worth(features: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """The weighted sum of named features."""
+    return sum(weights.get(name, 0.0) * value for name, value in features.items())
+
+
+def _is_rival(a: Candidate, b: Candidate, evidence: Evidence) -> bool:
+    """Whether two sentences are statements of the same person that cover the same words of the question."""
+    if evidence.items[a.item].hit.name != evidence.items[b.item].hit.name:
+        return False
+    if evidence.items[a.item].hit.role != evidence.items[b.item].hit.role:
+        return False
+    asked = evidence.asking.words
+    same = [frozenset(w.stem for w in c.words) & asked for c in (a, b)]
+    return bool(same[0]) and same[0] == same[1] and evidence.cover(same[0]) > 0.6
+
+
+def rank_sentences(evidence: Evidence) -> list[tuple[float, Candidate]]:
+    """All sentences, best first, a statement that a newer one of the same kind replaces behind that one."""
+    weights = reading_weights.SENTENCE
+    ranked = [(worth(c.features, weights), c) for c in evidence.candidates()]
+    ranked.sort(key=lambda r: -r[0])
+    if not ranked or evidence.asking.kind == "when" or evidence.asking.many:
+        return ranked
+    top_score, top = ranked[0]
+    rivals = [0]
+    for n, (score, c) in enumerate(ranked[1 : SENTENCES_READ * 2], 1):
+        if top_score - score < RECENCY_MARGIN and c.item != top.item and _is_rival(top, c, evidence):
+            rivals.append(n)
+    times = {n: evidence.items[ranked[n][1].item].hit.at.replace(tzinfo=None) for n in rivals}
+    pick = min(rivals, key=lambda n: times[n]) if evidence.asking.past else max(rivals, key=lambda n: times[n])
+    if pick:
+        ranked.insert(0, (top_score + 1e-6, ranked.pop(pick)[1]))
+    return ranked
+
+
+def sentences_read(ranked: Sequence[tuple[float, Candidate]]) -> list[tuple[float, Candidate]]:
+    """The best sentences, without those that cover little of the question when one covers it all."""
+    best = ranked[:SENTENCES_READ]
+    most = max((c.features["cover"] for _, c in best), default=0.0)
+    least = COVER_SHARE * most if most >= FULL_COVER else 0.0
+    return [r for r in best if r[1].features["cover"] >= least]
+
+
+def rank_phrases(evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]) -> list[tuple[float, Candidate, int, int]]:
+    """The phrases of the best sentences, best first: score, sentence, first word, word after the last."""
+    weights = reading_weights.PHRASE
+    out: list[tuple[float, Candidate, int, int]] = []
+    for rank, (score, c) in enumerate(sentences_read(ranked)):
+        phrases = Phrases(evidence.asking, c.words, evidence.rarity, evidence.names)
+        base = worth(sentence_part(score - ranked[0][0], rank), weights)
+        starts: dict[int, float] = {}
+        ends: dict[int, float] = {}
+        for i, j in runs(c.words):
+            if not suits(evidence.asking, c.words, i, j):
+                continue
+            if i not in starts:
+                starts[i] = worth(phrases.start(i), weights)
+            if j not in ends:
+                ends[j] = worth(phrases.end(j), weights)
+            out.append((base + starts[i] + ends[j] + worth(phrases.body(i, j), weights), c, i, j))
+    out.sort(key=lambda r: -r[0])
+    return out
+
+
+def sentence_part(behind: float, rank: int) -> dict[str, float]:
+    """What a phrase has from its sentence: how far it is behind the best one, and its place."""
+    return {"sentence": behind / 2, f"sentence {min(rank, 3)}": 1.0}
+
+
+def signals(evidence: Evidence, cited: Candidate) -> dict[str, float]:
+    """The raw signals of the confidence rule for an answer from this sentence."""
+    k = cited.item
+    near = [n for n in (evidence.neighbour(k, -1), k, evidence.neighbour(k, 1)) if n is not None]
+    out = {
+        "bias": 1.0,
+        "cover": evidence.cover(frozenset().union(*(evidence.stems[n] for n in near))),
+        "sentence cover": cited.features["cover"],
+        "type": cited.features["type"],
+    }
+    named = evidence.asking.named
+    if len(named) == 1:
+        own = [s for s, i in zip(evidence.stems, evidence.items, strict=True) if i.hit.name in named]
+        others = [s for s, i in zip(evidence.stems, evidence.items, strict=True) if i.hit.name not in named]
+        out["named"] = 1.0
+        out["named minus others"] = evidence.cover(frozenset().union(*own)) - evidence.cover(frozenset().union(*others))
+        out["cited speaker"] = evidence.speaks(k)
+    cosine = (evidence.items[k].hit.parts or {}).get("cosine")
+    if cosine is not None:
+        out["cosine"] = cosine - 0.4
+    return out
+
+
+def confidence_of(found: Mapping[str, float]) -> float:
+    """The confidence rule."""
+    if found["cover"] <= 0.0:
+        return 0.0
+    return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, worth(found, CONFIDENCE)))))
+
+
+def _mark(hit: Hit) -> str:
+    return f"[{hit.key or hit.id}]"
+
+
+def _who(hit: Hit) -> str:
+    if hit.tier is not Tier.RECALL:
+        return f"Archival memory says ({day_words(hit.at)})"
+    name = hit.name or {"user": "You", "assistant": "I"}.get(hit.role or "", "Memory")
+    return f"{name} said on {day_words(hit.at)}"
+
+
+def _quote(text: str) -> str:
+    said = " ".join(text.split()).strip("\"“”")
+    pieces = said.split(" ")
+    return f'"{said}"' if len(pieces) <= MAX_QUOTE_WORDS else f'"{" ".join(pieces[:MAX_QUOTE_WORDS])} ..."'
+
+
+def _cite(evidence: Evidence, c: Candidate) -> Citation:
+    hit = evidence.items[c.item].hit
+    return Citation(hit.id, hit.tier, c.text, hit.key)
+
+
+def _date_of(evidence: Evidence, c: Candidate, ranked: Sequence[tuple[float, Candidate]]) -> DateMention | None:
+    """The date that a sentence gives, or the one that its turn gives elsewhere."""
+    matched = [(w.start + w.end) / 2 for w in c.words if w.stem in evidence.asking.words]
+
+    def away(m: DateMention) -> float:
+        return min((abs((m.start + m.end) / 2 - x) for x in matched), default=0.0)
+
+    if c.dates:
+        return min(c.dates, key=away)
+    elsewhere = [o.dates for _, o in ranked if o.item == c.item and o.dates]
+    return elsewhere[0][0] if elsewhere else None
+
+
+def _when(evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]) -> tuple[str, str]:
+    """The date phrase that answers, and what to add to the quotation."""
+    c = ranked[0][1]
+    hit, asked = evidence.items[c.item].hit, evidence.asking.text.lower()
+    mention = _date_of(evidence, c, ranked)
+    if mention is None:
+        return day_words(hit.at), ""
+    if "how long ago" in asked and "ago" in mention.text:
+        return mention.text, f" - that is {spoken(mention)}."
+    phrase = spoken(mention)
+    if "year" in asked.split()[:4] and mention.first.year == mention.last.year:
+        phrase = str(mention.first.year)
+    said = f" - that is {phrase}"
+    if mention.precision == "day" and phrase != day_phrase(mention.first):
+        said += f" ({day_phrase(mention.first)})"
+    return phrase, "" if phrase.lower() == mention.text.lower() else said + "."
+
+
+def _parts(evidence: Evidence, ranked: list[tuple[float, Candidate]]) -> list[tuple[str, Candidate]]:
+    """The phrases that answer, with their sentences: one, or up to three where the question asks for many."""
+    phrases = rank_phrases(evidence, ranked)
+    if not phrases:
+        c = ranked[0][1]
+        return [(c.text.strip(), c)]
+    best = phrases[0][0]
+    out: list[tuple[str, Candidate]] = []
+    seen: set[str] = set()
+    for score, c, i, j in phrases:
+        if out and (not evidence.asking.many or best - score > PART_MARGIN or len(out) == MAX_PARTS):
+            break
+        stems = {w.stem for w in c.words[i:j] if w.stem}
+        if stems & seen or any(c is o for _, o in out):
+            continue
+        seen |= stems
+        out.append((c.text[c.words[i].start : c.words[j - 1].end], c))
+    return out
+
+
+def _clause(c: Candidate) -> str:
+    """The sentence as an answer to a yes/no question, without its closing marks."""
+    return c.text.strip().rstrip(".!").strip()
+
+
+def _abstain(evidence: Evidence, k: int, confidence: float) -> Answer:
+    hit = evidence.items[k].hit
+    by = f", {hit.name}" if hit.name else ""
+    text = f"Nothing that is stored answers this; the nearest is {_mark(hit)} ({day_words(hit.at)}{by}), which does not say."
+    return Answer(text, "", confidence, True)
+
+
+def read(
+    question: str, items: Sequence[PageItem], *, asked_at: datetime | None = None, blocks: Sequence[Block] = ()
+) -> Answer:
+    """Answer a question from the items that memory paged in, by quoting, or say that nothing stored answers it.
+
+    `asked_at` is when it is asked: it resolves the question's own dates ("What did I do yesterday?"); without it the
+    newest item's time does. Deterministic.
+    """
+    evidence = Evidence(question, items, asked_at)
+    line = answer_from_blocks(evidence.asking, blocks)
+    if line is not None:
+        return line
+    ranked = rank_sentences(evidence)
+    if not ranked:
+        return Answer("Nothing that is stored answers this.", "", 0.0, True)
+    kind = evidence.asking.kind
+    if kind == "when":
+        span, tail = _when(evidence, ranked)
+        parts = [(span, ranked[0][1])]
+    elif kind == "yesno":
+        parts, tail = [(_clause(ranked[0][1]), ranked[0][1])], ""
+    else:
+        parts, tail = _parts(evidence, ranked), ""
+    first = parts[0][1]
+    confidence = confidence_of(signals(evidence, first))
+    if confidence < THRESHOLD:
+        return _abstain(evidence, first.item, confidence)
+    said = [f"{_who(evidence.items[c.item].hit)}: {_quote(c.text)} {_mark(evidence.items[c.item].hit)}" for _, c in parts]
+    citations = tuple(_cite(evidence, c) for _, c in parts)
+    return Answer("; ".join(said) + tail, ", ".join(p for p, _ in parts), confidence, False, citations)

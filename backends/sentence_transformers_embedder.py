@@ -1,0 +1,140 @@
+"""Any model that the package sentence-transformers can load."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from agentmem.errors import BackendError, ConfigError, MissingExtraError
+from agentmem.protocols import Embedder, TokenCounter
+from agentmem.tokens import AdditiveCounter
+from agentmem.types import ChatMessage, InputType, ToolSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# What a model without a stated limit gets: some have none, others state 10**30.
+_UNLIMITED = 1_000_000
+
+
+class SentenceTransformerEmbedder(Embedder):
+    """A model by its Hugging Face name or by its folder; a name that is not in the cache is downloaded.
+
+    Queries and documents get the model's own prompts where it has them. `device` is a torch device, None the best
+    there is. `dim` and `max_tokens` load the model; the counter loads the tokenizer only. Thread-safe.
+    Raises ConfigError when there is no such model and MissingExtraError (extra `cpu`) without the package.
+    """
+
+    def __init__(self, name: str, device: str | None = None) -> None:
+        if not name:
+            raise ConfigError("embedder", name, "names no model", hint="give a Hugging Face name or a folder")
+        self.model_id = name
+        self._device = device
+        self._lock = threading.Lock()
+        self._model: Any = None
+        self._max_tokens: int | None = None
+
+    @property
+    def dim(self) -> int:
+        """Length of a row."""
+        return int(self._loaded().get_embedding_dimension())
+
+    @property
+    def max_tokens(self) -> int:
+        """Where the model cuts a text, in its tokens. Assign to cut earlier."""
+        if self._max_tokens is None:
+            told = self._loaded().get_max_seq_length()
+            self._max_tokens = int(min(told, _UNLIMITED)) if told else _UNLIMITED
+        return self._max_tokens
+
+    @max_tokens.setter
+    def max_tokens(self, max_tokens: int) -> None:
+        if max_tokens < 1:
+            raise ConfigError("max_tokens", max_tokens, "must be 1 or more")
+        self._loaded().max_seq_length = max_tokens
+        self._max_tokens = max_tokens
+
+    @cached_property
+    def counter(self) -> TokenCounter:
+        """Counts in the model's own tokens, exactly."""
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as e:
+            raise MissingExtraError("a sentence-transformers model", "cpu", e.name or "transformers") from e
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.model_id)
+        except (OSError, ValueError):
+            # Static models, and models in parts, keep it where only the package itself looks.
+            tokenizer = self._loaded().tokenizer
+        return _ModelCounter(tokenizer, self.model_id)
+
+    def embed(self, texts: Sequence[str], *, input_type: InputType) -> NDArray[np.float32]:
+        """One unit row per text, float32 of shape (len(texts), dim). Raises BackendError for a zero or NaN row."""
+        import numpy as np
+
+        model = self._loaded()
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        encode = getattr(model, "encode_query" if input_type == "query" else "encode_document", model.encode)
+        plain = [_without_surrogates(t) for t in texts]
+        rows = np.asarray(encode(plain, show_progress_bar=False, convert_to_numpy=True), dtype=np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not np.isfinite(lengths).all() or bool((lengths == 0).any()):
+            raise BackendError(f"{self.model_id} gave a row that is zero, or no number")
+        unit: NDArray[np.float32] = (rows / lengths).astype(np.float32)
+        return unit
+
+    def _loaded(self) -> Any:
+        with self._lock:
+            if self._model is None:
+                try:
+                    from sentence_transformers import SentenceTransformer
+                except ImportError as e:
+                    missing = e.name or "sentence-transformers"
+                    raise MissingExtraError("a sentence-transformers model", "cpu", missing) from e
+                try:
+                    self._model = SentenceTransformer(self.model_id, device=self._device)
+                except (OSError, ValueError) as e:
+                    raise ConfigError(
+                        "embedder",
+                        self.model_id,
+                        f"can't be loaded: {e}",
+                        hint="give a folder, or a Hugging Face name that is cached or can be downloaded",
+                    ) from e
+            return self._model
+
+
+class _ModelCounter:
+    """Counts with a model's tokenizer. Not additive: most vocabularies join what stands around a line break."""
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self.name = f"{name} tokenizer"
+        self.exact = True
+        self.additive = False
+        self._tokenizer = tokenizer
+        # For the plain template and the cache; the promise of its `additive` is not passed on.
+        self._plain = AdditiveCounter(self._count, name=self.name, exact=True)
+
+    def count(self, text: str) -> int:
+        """Tokens of a text on its own."""
+        return self._plain.count(text)
+
+    def count_prompt(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> int:
+        """Tokens of the prompt in the plain template (an embedder has no chat template)."""
+        return self._plain.count_prompt(messages, tools)
+
+    def _count(self, text: str) -> int:
+        encode = getattr(self._tokenizer, "encode", None)
+        text = _without_surrogates(text)
+        if callable(self._tokenizer):
+            return len(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        if encode is None:
+            raise BackendError(f"{self.name} can't count tokens")
+        return len(encode(text, add_special_tokens=False).ids)
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

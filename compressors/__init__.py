@@ -1,0 +1,1 @@
+"""Prompt compressors, one algorithm a file. None ships in this version."""

@@ -1,0 +1,60 @@
+"""All that is stored of one agent. Nothing here can name another agent's records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from agentmem.store.archival import Archival
+from agentmem.store.database import Database
+from agentmem.store.dense import DenseIndex, Notify
+from agentmem.store.journal import Journal
+from agentmem.store.recall import Recall
+from agentmem.store.vectors import Vectors
+
+TIERS = ("recall", "archival")
+
+
+class AgentStore:
+    """The parts, bound to one agent id."""
+
+    def __init__(
+        self, db: Database, agent_id: int, name: str, *, folder: Path | None, index: str, notify: Notify
+    ) -> None:
+        self.db = db
+        self.agent_id = agent_id
+        self.name = name
+        self.recall = Recall(db, agent_id)
+        self.archival = Archival(db, agent_id)
+        self.journal = Journal(db, agent_id)
+        self.vectors = Vectors(db, agent_id)
+        self.dense: dict[str, DenseIndex] = {
+            tier: DenseIndex(
+                self.vectors,
+                tier,
+                folder / f"agent-{agent_id}-{tier}.index" if folder is not None else None,
+                kind=index,
+                notify=notify,
+            )
+            for tier in TIERS
+        }
+
+    def counters(self) -> dict[str, int]:
+        """The next ids of messages, passages and events."""
+        row = self.db.row(
+            "SELECT next_message, next_passage, next_event FROM agents WHERE id = ?", (self.agent_id,)
+        )
+        assert row is not None
+        return {"next_message": row[0], "next_passage": row[1], "next_event": row[2]}
+
+    def set_counters(self, counters: Mapping[str, int]) -> None:
+        """Set the next ids, after an import, within its transaction."""
+        self.db.run(
+            "UPDATE agents SET next_message = ?, next_passage = ?, next_event = ?, generation = generation + 1 WHERE id = ?",
+            (counters["next_message"], counters["next_passage"], counters["next_event"], self.agent_id),
+        )
+
+    def clear(self) -> None:
+        """Take away the blocks, epochs and events that a new agent begins with, within the caller's transaction."""
+        for table in ("blocks", "block_edits", "epochs", "events", "cursors"):
+            self.db.run(f"DELETE FROM {table} WHERE agent_id = ?", (self.agent_id,))

@@ -1,0 +1,149 @@
+"""One connection to one SQLite file: pragmas, transactions, and SQLite's errors in agentmem's words."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database as SqliteUtils
+
+from agentmem.errors import CorruptStoreError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
+
+BUSY_TIMEOUT_S = 10.0
+
+
+def translate(error: sqlite3.Error, path: str) -> StoreError:
+    """SQLite's error as one of agentmem's, by its result code and, where it has none, its text."""
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    text = str(error)
+    if code == sqlite3.SQLITE_FULL or "disk is full" in text:
+        return StoreFullError(f"{path}: the disk is full; nothing of this write was kept", hint="free space, then retry")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusyError(
+            f"{path}: another process has been writing for over {BUSY_TIMEOUT_S:.0f} s",
+            hint="wait for it to finish, then retry",
+        )
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StoreReadOnlyError(
+            f"{path}: can't be opened for writing ({text})",
+            hint="agentmem writes its file and two companions (-wal, -shm) beside it: "
+            "check that the folder exists and is writable, or copy the file to one that is",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return CorruptStoreError(
+            f"{path}: is damaged or no SQLite file ({text})",
+            hint="restore a copy, or save what can be read: sqlite3 FILE .recover | sqlite3 NEW.db",
+        )
+    return StoreError(f"{path}: SQLite says: {text}", hint="agentmem verify shows the state of the file")
+
+
+class Database:
+    """A connection that may be shared between threads; every use holds one lock.
+
+    `write()` is a transaction (BEGIN IMMEDIATE: it can't fail half-way for want of the lock); inside another one
+    it is a savepoint. Reads outside a transaction each see the newest commit.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        self.lock = threading.RLock()
+        try:
+            self.connection = sqlite3.connect(
+                self.path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
+            )
+            # Plugins of sqlite-utils are other people's code; a store loads none.
+            self.tables = SqliteUtils(self.connection, execute_plugins=False)
+            self.connection.row_factory = sqlite3.Row
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+                self.connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error as e:
+            raise translate(e, self.path) from e
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """One transaction; rolled back whole on any exception."""
+        with self.lock:
+            try:
+                if self.connection.in_transaction:
+                    with self.tables.atomic():
+                        yield
+                    return
+                self.connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    self.connection.execute("COMMIT")
+                except BaseException:
+                    if self.connection.in_transaction:
+                        self.connection.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as e:
+                raise translate(e, self.path) from e
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """Several reads of one state of the file."""
+        with self.lock:
+            if self.connection.in_transaction:
+                yield
+                return
+            try:
+                self.connection.execute("BEGIN")
+                try:
+                    yield
+                finally:
+                    self.connection.execute("ROLLBACK")
+            except sqlite3.Error as e:
+                raise translate(e, self.path) from e
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of a statement."""
+        with self.lock:
+            try:
+                return self.connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as e:
+                raise translate(e, self.path) from e
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
+        """The first row of a statement, or None."""
+        with self.lock:
+            try:
+                found: sqlite3.Row | None = self.connection.execute(sql, parameters).fetchone()
+                return found
+            except sqlite3.Error as e:
+                raise translate(e, self.path) from e
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement; the number of rows it changed."""
+        with self.lock:
+            try:
+                return self.connection.execute(sql, parameters).rowcount
+            except sqlite3.Error as e:
+                raise translate(e, self.path) from e
+
+    def run_many(self, sql: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """Run a statement for each row of parameters."""
+        with self.lock:
+            try:
+                self.connection.executemany(sql, parameters)
+            except sqlite3.Error as e:
+                raise translate(e, self.path) from e
+
+    def close(self) -> None:
+        """Close the connection; may be called twice."""
+        with self.lock:
+            self.connection.close()
+
+
+def in_chunks(values: Sequence[int], size: int = 500) -> Iterator[Sequence[int]]:
+    """SQLite's variables in one statement are limited."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def marks(values: Sequence[Any]) -> str:
+    """`?,?,?` for a list of values."""
+    return ",".join("?" * len(values))

@@ -1,0 +1,156 @@
+"""The derived vector index of one agent and tier: opened from its snapshot, caught up from SQLite, rebuilt when damaged.
+
+Each search first compares the index's generation with SQLite's, so that no search that starts after a commit
+returns what that commit deleted, whichever process deleted it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentmem.crashpoints import crash_point
+from agentmem.errors import IndexDamagedError
+from agentmem.protocols import VectorIndex
+from agentmem.store.snapshot import SnapshotHead, read_snapshot, write_snapshot
+from agentmem.store.vectors import Vectors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Notify = Callable[[str, dict[str, Any]], None]
+# A snapshot costs O(n); written when this share of the index is new, its cost stays O(1) a vector.
+SNAPSHOT_MIN_CHANGES = 256
+SNAPSHOT_SHARE = 0.2
+
+
+def index_class(kind: str) -> Any:
+    """The index class by name: `auto` is FAISS where it is installed, else numpy."""
+    if kind == "numpy" or (kind == "auto" and find_spec("faiss") is None):
+        from agentmem.store.numpy_index import NumpyIndex
+
+        return NumpyIndex
+    from agentmem.store.faiss_index import FaissIndex
+
+    return FaissIndex
+
+
+class DenseIndex:
+    """`path` is None for a store in memory: then there is no snapshot. The caller serialises."""
+
+    def __init__(self, vectors: Vectors, tier: str, path: Path | None, *, kind: str, notify: Notify) -> None:
+        self._vectors = vectors
+        self.tier = tier
+        self.path = path
+        self._class = index_class(kind)
+        self._notify = notify
+        self._index: VectorIndex | None = None
+        self._embedder = 0
+        self._generation = 0
+        self._last_vector = 0
+        self._changes = 0
+
+    @property
+    def kind(self) -> str:
+        """Which index serves: `faiss-flat` or `numpy`."""
+        return str(self._class.kind)
+
+    def search(
+        self, vector: NDArray[np.float32], embedder_id: int, *, top_k: int, allowed: Sequence[int] | None = None
+    ) -> list[tuple[int, float]]:
+        """(vector id, cosine) of the nearest, of `allowed` vector ids only if given."""
+        import numpy as np
+
+        index = self._current(embedder_id, len(vector))
+        selected = None if allowed is None else np.array(sorted(allowed), np.int64)
+        return index.search(vector, top_k=top_k, allowed=selected)
+
+    def ids(self, embedder_id: int, dim: int) -> list[int]:
+        """Vector ids in the index after catching up, ascending."""
+        return [int(i) for i in self._current(embedder_id, dim).ids()]
+
+    def rebuild(self, embedder_id: int, dim: int) -> int:
+        """Build the index anew from SQLite and write its snapshot; how many vectors it has."""
+        self._start(embedder_id, dim)
+        self._catch_up(dim)
+        self.write()
+        return len(self._index) if self._index is not None else 0
+
+    def write(self) -> None:
+        """Write the snapshot, if there is an index and a place for it."""
+        if self._index is None or self.path is None:
+            return
+        head = SnapshotHead(self.kind, self._index.dim, self._embedder, self._generation, self._last_vector)
+        write_snapshot(self.path, head, self._index.to_bytes())
+        self._changes = 0
+        crash_point("snapshot.written")
+
+    def write_if_due(self, *, closing: bool = False) -> None:
+        """Write the snapshot when enough has changed since the last one."""
+        if self._index is None:
+            return
+        share = 0 if closing else int(SNAPSHOT_SHARE * len(self._index))
+        if self._changes >= max(SNAPSHOT_MIN_CHANGES, share):
+            self.write()
+
+    def forget(self) -> None:
+        """Drop the index and its file: erased vectors must not stay in either."""
+        self._index = None
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _current(self, embedder_id: int, dim: int) -> VectorIndex:
+        if self._index is None or self._embedder != embedder_id:
+            self._open(embedder_id, dim)
+        self._catch_up(dim)
+        assert self._index is not None
+        self.write_if_due()
+        return self._index
+
+    def _open(self, embedder_id: int, dim: int) -> None:
+        self._start(embedder_id, dim)
+        if self.path is None:
+            return
+        try:
+            read = read_snapshot(self.path)
+            if read is None:
+                return
+            head, payload = read
+            if (head.index, head.dim, head.embedder_id) != (self.kind, dim, embedder_id):
+                self._notify("index_rebuilt", {"tier": self.tier, "reason": f"its snapshot is of {head.index}, {head.dim} dimensions"})
+                return
+            generation, last = self._vectors.state()
+            if head.generation > generation or head.last_vector > last:
+                raise IndexDamagedError(f"{self.path}: is newer than the database beside it")
+            self._index = self._class.from_bytes(payload)
+            self._generation, self._last_vector = head.generation, head.last_vector
+        except IndexDamagedError as e:
+            self._start(embedder_id, dim)
+            self._notify("index_rebuilt", {"tier": self.tier, "reason": str(e)})
+
+    def _start(self, embedder_id: int, dim: int) -> None:
+        self._index = self._class(dim)
+        self._embedder, self._generation, self._last_vector, self._changes = embedder_id, 0, 0, 0
+
+    def _catch_up(self, dim: int) -> None:
+        import numpy as np
+
+        assert self._index is not None
+        generation, last = self._vectors.state()
+        if generation == self._generation:
+            return
+        removed = self._vectors.removed_after(self._generation)
+        if last > self._last_vector:
+            ids, rows = self._vectors.load(self.tier, self._last_vector)
+            if len(ids):
+                self._index.add(ids, rows)
+                self._changes += len(ids)
+        gone = self._index.remove(np.array(removed, np.int64)) if removed else 0
+        had_snapshot = self._generation > 0
+        self._generation, self._last_vector = generation, last
+        self._changes += gone
+        if gone and had_snapshot:
+            self.write()  # what was deleted must not survive in the file either

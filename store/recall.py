@@ -1,0 +1,213 @@
+"""Recall storage: every message ever observed, append-only but for erasure."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from agentmem.store.database import Database, in_chunks, marks
+from agentmem.store.lexical import Lexical
+from agentmem.times import format_time, utc_seconds
+from agentmem.types import Draft, Message, ToolCall
+
+
+def encode_calls(calls: tuple[ToolCall, ...]) -> str | None:
+    """Tool calls as a JSON column."""
+    return json.dumps([[c.id, c.name, c.arguments] for c in calls]) if calls else None
+
+
+def decode_calls(text: str | None) -> tuple[ToolCall, ...]:
+    """The inverse of `encode_calls`."""
+    return tuple(ToolCall(*c) for c in json.loads(text)) if text else ()
+
+
+def searchable(message: Message) -> bool:
+    """What was said is searched; tool results are not: recalled text must not be recalled as if it had been said."""
+    return message.role in ("user", "assistant") and bool(message.said.strip()) and not message.derived
+
+
+def lexical_text(message: Message) -> str:
+    """What the full-text index sees: the speaker and the words."""
+    return f"{message.name} {message.said}" if message.name else message.said
+
+
+def _holds(message: Message, texts: set[str]) -> bool:
+    places = [message.content, *(c.arguments for c in message.tool_calls)]
+    return any(t in place for t in texts for place in places)
+
+
+class Recall:
+    """The messages of one agent."""
+
+    def __init__(self, db: Database, agent_id: int) -> None:
+        self._db = db
+        self._agent = agent_id
+        self._lexical = Lexical(db, f"fts_messages_{agent_id}")
+
+    @property
+    def lexical(self) -> Lexical:
+        """The full-text index over what was said."""
+        return self._lexical
+
+    def append(self, drafts: Sequence[Draft], now: datetime) -> list[Message]:
+        """Store drafts in order, within the caller's transaction."""
+        row = self._db.row("SELECT next_message FROM agents WHERE id = ?", (self._agent,))
+        assert row is not None
+        first = int(row[0])
+        stored = [
+            Message(
+                id=first + n,
+                role=d.role,
+                content=d.content,
+                at=d.at or now,
+                stored_at=now,
+                name=d.name,
+                key=d.key,
+                session=d.session,
+                tool_calls=d.tool_calls,
+                tool_call_id=d.tool_call_id,
+                derived=d.derived,
+            )
+            for n, d in enumerate(drafts)
+        ]
+        self.restore(stored)
+        self._db.run("UPDATE agents SET next_message = ? WHERE id = ?", (first + len(stored), self._agent))
+        return stored
+
+    def restore(self, stored: Sequence[Message]) -> None:
+        """Store messages with the ids that they have, within the caller's transaction."""
+        self._db.run_many(
+            "INSERT INTO messages (agent_id, id, key, session, role, name, content, at, at_utc, stored_at,"
+            " tool_calls, tool_call_id, derived) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            [
+                (
+                    self._agent, m.id, m.key, m.session, m.role, m.name, m.content, format_time(m.at),
+                    utc_seconds(m.at), format_time(m.stored_at), encode_calls(m.tool_calls), m.tool_call_id,
+                    int(m.derived),
+                )
+                for m in stored
+            ],
+        )  # fmt: skip
+        spoken = [m for m in stored if searchable(m)]
+        self._lexical.add([(m.id, lexical_text(m)) for m in spoken])
+        self._db.run_many(
+            "INSERT INTO speakers (agent_id, name, messages) VALUES (?, ?, 1)"
+            " ON CONFLICT (agent_id, name) DO UPDATE SET messages = messages + 1",
+            [(self._agent, m.name) for m in spoken if m.name],
+        )
+
+    def get(self, ids: Sequence[int]) -> list[Message]:
+        """The messages that exist among `ids`, in the order of `ids`."""
+        found: dict[int, Message] = {}
+        for chunk in in_chunks(ids):
+            sql = f"SELECT * FROM messages WHERE agent_id = ? AND id IN ({marks(chunk)})"
+            for row in self._db.rows(sql, (self._agent, *chunk)):
+                found[row["id"]] = self._message(row)
+        return [found[i] for i in ids if i in found]
+
+    def since(self, first: int, last: int | None = None) -> list[Message]:
+        """Messages with first <= id (<= last), in order."""
+        rows = self._db.rows(
+            "SELECT * FROM messages WHERE agent_id = ? AND id >= ? AND id <= ? ORDER BY id",
+            (self._agent, first, 2**62 if last is None else last),
+        )
+        return [self._message(r) for r in rows]
+
+    def by_keys(self, keys: Iterable[str]) -> dict[str, Message]:
+        """The messages that carry these callers' keys."""
+        wanted = list(keys)
+        found: dict[str, Message] = {}
+        for start in range(0, len(wanted), 500):
+            chunk = wanted[start : start + 500]
+            sql = f"SELECT * FROM messages WHERE agent_id = ? AND key IN ({marks(chunk)})"
+            for row in self._db.rows(sql, (self._agent, *chunk)):
+                found[row["key"]] = self._message(row)
+        return found
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        """Delete messages and their words, within the caller's transaction."""
+        spoken = [m for m in messages if searchable(m)]
+        self._lexical.remove([(m.id, lexical_text(m)) for m in spoken])
+        self._db.run_many(
+            "UPDATE speakers SET messages = messages - 1 WHERE agent_id = ? AND name = ?",
+            [(self._agent, m.name) for m in spoken if m.name],
+        )
+        self._db.run("DELETE FROM speakers WHERE agent_id = ? AND messages < 1", (self._agent,))
+        self._db.run_many(
+            "DELETE FROM messages WHERE agent_id = ? AND id = ?", [(self._agent, m.id) for m in messages]
+        )
+
+    is_searchable = staticmethod(searchable)
+
+    def reindex(self) -> int:
+        """Make the full-text index anew, within the caller's transaction; how many messages it has."""
+        self._lexical.drop()
+        self._lexical.create()
+        count = 0
+        last = self.last_id()
+        for first in range(1, last + 1, 1000):
+            spoken = [m for m in self.since(first, min(first + 999, last)) if searchable(m)]
+            self._lexical.add([(m.id, lexical_text(m)) for m in spoken])
+            count += len(spoken)
+        return count
+
+    def repeating(self, texts: Sequence[str]) -> list[Message]:
+        """Messages that are not searched (quotations, tool traffic, notes) and hold one of the texts."""
+        rows = self._db.rows(
+            "SELECT * FROM messages WHERE agent_id = ? AND (derived = 1 OR role IN ('tool', 'system')"
+            " OR tool_calls IS NOT NULL) ORDER BY id",
+            (self._agent,),
+        )
+        # Tool calls and results hold the text as JSON, where quotes and line ends are escaped.
+        shapes = {*texts, *(json.dumps(t, ensure_ascii=False)[1:-1] for t in texts)}
+        # A call and its results go together, or what stays could not stand in a prompt.
+        groups: list[list[Message]] = []
+        for message in (self._message(r) for r in rows):
+            if message.role == "tool" and groups:
+                groups[-1].append(message)
+            else:
+                groups.append([message])
+        return [m for group in groups if any(_holds(g, shapes) for g in group) for m in group]
+
+    def last_id(self) -> int:
+        """The newest id given out, 0 before the first."""
+        row = self._db.row("SELECT next_message FROM agents WHERE id = ?", (self._agent,))
+        return int(row[0]) - 1 if row else 0
+
+    def count(self) -> int:
+        """Messages stored (reads them all: not for the path of a turn)."""
+        row = self._db.row("SELECT count(*) FROM messages WHERE agent_id = ?", (self._agent,))
+        return int(row[0]) if row else 0
+
+    def names(self) -> list[str]:
+        """Everybody who has spoken, most messages first."""
+        rows = self._db.rows(
+            "SELECT name FROM speakers WHERE agent_id = ? AND messages > 0 ORDER BY messages DESC, name", (self._agent,)
+        )
+        return [r[0] for r in rows]
+
+    def between(self, since: float | None, until: float | None) -> list[int]:
+        """Ids of messages whose time is in [since, until] (seconds, UTC)."""
+        rows = self._db.rows(
+            "SELECT id FROM messages WHERE agent_id = ? AND at_utc >= ? AND at_utc <= ? ORDER BY id",
+            (self._agent, -1e18 if since is None else since, 1e18 if until is None else until),
+        )
+        return [r[0] for r in rows]
+
+    @staticmethod
+    def _message(row: sqlite3.Row) -> Message:
+        return Message(
+            id=row["id"],
+            role=row["role"],
+            content=row["content"],
+            at=datetime.fromisoformat(row["at"]),
+            stored_at=datetime.fromisoformat(row["stored_at"]),
+            name=row["name"],
+            key=row["key"],
+            session=row["session"],
+            tool_calls=decode_calls(row["tool_calls"]),
+            tool_call_id=row["tool_call_id"],
+            derived=bool(row["derived"]),
+        )

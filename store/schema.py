@@ -1,0 +1,122 @@
+"""The tables, as numbered migrations. A migration and its record commit together."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database as SqliteUtils
+from sqlite_utils.migrations import Migrations
+
+from agentmem.crashpoints import crash_point
+from agentmem.errors import SchemaVersionError
+from agentmem.store.database import Database
+
+MIGRATIONS = Migrations("agentmem")
+
+
+@MIGRATIONS(name="m001_tables")
+def m001_tables(db: SqliteUtils) -> None:
+    """Everything that is true. Ids count up per agent; the counters in `agents` make sure none is used twice."""
+    db.conn.execute(
+        "CREATE TABLE agents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,"
+        " next_message INTEGER NOT NULL DEFAULT 1, next_passage INTEGER NOT NULL DEFAULT 1,"
+        " next_vector INTEGER NOT NULL DEFAULT 1, next_event INTEGER NOT NULL DEFAULT 1,"
+        " embedded_message INTEGER NOT NULL DEFAULT 0, embedded_passage INTEGER NOT NULL DEFAULT 0,"
+        " generation INTEGER NOT NULL DEFAULT 0)"
+    )
+    db.conn.execute(
+        "CREATE TABLE messages (agent_id INTEGER NOT NULL REFERENCES agents(id), id INTEGER NOT NULL,"
+        " key TEXT, session TEXT, role TEXT NOT NULL, name TEXT, content TEXT NOT NULL,"
+        " at TEXT NOT NULL, at_utc REAL NOT NULL, stored_at TEXT NOT NULL,"
+        " tool_calls TEXT, tool_call_id TEXT, derived INTEGER NOT NULL DEFAULT 0, UNIQUE (agent_id, id))"
+    )
+    db.conn.execute("CREATE UNIQUE INDEX messages_key ON messages (agent_id, key) WHERE key IS NOT NULL")
+    db.conn.execute("CREATE INDEX messages_at ON messages (agent_id, at_utc)")
+    db.conn.execute("CREATE INDEX messages_session ON messages (agent_id, session, id)")
+    db.conn.execute(
+        "CREATE TABLE speakers (agent_id INTEGER NOT NULL REFERENCES agents(id), name TEXT NOT NULL,"
+        " messages INTEGER NOT NULL, PRIMARY KEY (agent_id, name))"
+    )
+    db.conn.execute(
+        "CREATE TABLE passages (agent_id INTEGER NOT NULL REFERENCES agents(id), id INTEGER NOT NULL, key TEXT,"
+        " text TEXT NOT NULL, kind TEXT NOT NULL, tags TEXT NOT NULL, stored_at TEXT NOT NULL,"
+        " stored_utc REAL NOT NULL, valid_from TEXT NOT NULL, valid_from_utc REAL NOT NULL, valid_to TEXT,"
+        " valid_to_utc REAL, superseded_by INTEGER, UNIQUE (agent_id, id),"
+        " FOREIGN KEY (agent_id, superseded_by) REFERENCES passages (agent_id, id))"
+    )
+    db.conn.execute("CREATE UNIQUE INDEX passages_key ON passages (agent_id, key) WHERE key IS NOT NULL")
+    db.conn.execute(
+        "CREATE TABLE provenance (agent_id INTEGER NOT NULL, passage_id INTEGER NOT NULL, source TEXT NOT NULL,"
+        " PRIMARY KEY (agent_id, passage_id, source),"
+        " FOREIGN KEY (agent_id, passage_id) REFERENCES passages (agent_id, id) ON DELETE CASCADE)"
+    )
+    db.conn.execute("CREATE INDEX provenance_source ON provenance (agent_id, source)")
+    db.conn.execute(
+        "CREATE TABLE blocks (agent_id INTEGER NOT NULL REFERENCES agents(id), label TEXT NOT NULL,"
+        " value TEXT NOT NULL, max_tokens INTEGER NOT NULL, read_only INTEGER NOT NULL, version INTEGER NOT NULL,"
+        " description TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (agent_id, label))"
+    )
+    db.conn.execute(
+        "CREATE TABLE block_edits (agent_id INTEGER NOT NULL REFERENCES agents(id), label TEXT NOT NULL,"
+        " version INTEGER NOT NULL, op TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,"
+        " actor TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (agent_id, label, version))"
+    )
+    db.conn.execute(
+        "CREATE TABLE epochs (agent_id INTEGER NOT NULL REFERENCES agents(id), number INTEGER NOT NULL,"
+        " first_message INTEGER NOT NULL, summary TEXT NOT NULL, summary_from INTEGER NOT NULL,"
+        " summary_to INTEGER NOT NULL, blocks TEXT NOT NULL, started_at TEXT NOT NULL, reason TEXT NOT NULL,"
+        " PRIMARY KEY (agent_id, number))"
+    )
+    db.conn.execute(
+        "CREATE TABLE events (agent_id INTEGER NOT NULL REFERENCES agents(id), number INTEGER NOT NULL,"
+        " kind TEXT NOT NULL, at TEXT NOT NULL, payload TEXT NOT NULL, PRIMARY KEY (agent_id, number))"
+    )
+    db.conn.execute("CREATE INDEX events_kind ON events (agent_id, kind, number)")
+    db.conn.execute(
+        "CREATE TABLE cursors (agent_id INTEGER NOT NULL REFERENCES agents(id), name TEXT NOT NULL,"
+        " value TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (agent_id, name))"
+    )
+
+
+@MIGRATIONS(name="m002_vectors")
+def m002_vectors(db: SqliteUtils) -> None:
+    """Vectors by the hash of their text (nothing is embedded twice), and which record each belongs to."""
+    db.conn.execute(
+        "CREATE TABLE embedders (id INTEGER PRIMARY KEY, model_id TEXT NOT NULL, spec TEXT NOT NULL,"
+        " dim INTEGER NOT NULL, probe BLOB NOT NULL, created_at TEXT NOT NULL, active INTEGER NOT NULL)"
+    )
+    db.conn.execute(
+        "CREATE TABLE embeddings (embedder_id INTEGER NOT NULL REFERENCES embedders(id), hash BLOB NOT NULL,"
+        " vector BLOB NOT NULL, PRIMARY KEY (embedder_id, hash))"
+    )
+    db.conn.execute(
+        "CREATE TABLE vectors (agent_id INTEGER NOT NULL REFERENCES agents(id), id INTEGER NOT NULL,"
+        " tier TEXT NOT NULL, record_id INTEGER NOT NULL, part INTEGER NOT NULL, embedder_id INTEGER NOT NULL,"
+        " hash BLOB NOT NULL, PRIMARY KEY (agent_id, id),"
+        " FOREIGN KEY (embedder_id, hash) REFERENCES embeddings (embedder_id, hash))"
+    )
+    db.conn.execute("CREATE INDEX vectors_record ON vectors (agent_id, tier, record_id)")
+    db.conn.execute("CREATE INDEX vectors_hash ON vectors (embedder_id, hash)")
+    db.conn.execute(
+        "CREATE TABLE tombstones (agent_id INTEGER NOT NULL REFERENCES agents(id), vector_id INTEGER NOT NULL,"
+        " generation INTEGER NOT NULL, PRIMARY KEY (agent_id, vector_id))"
+    )
+    db.conn.execute("CREATE INDEX tombstones_generation ON tombstones (agent_id, generation)")
+
+
+def migrate(db: Database, migrations: Migrations = MIGRATIONS) -> None:
+    """Bring the file up to date, one committed migration at a time. Raises SchemaVersionError for a newer file."""
+    known = [m.name for m in migrations._migrations]
+    with db.lock:
+        found = [m.name for m in migrations.applied(db.tables)]
+        if unknown := [name for name in found if name not in known]:
+            raise SchemaVersionError(db.path, unknown, known)
+        for name in known:
+            if name in found:
+                continue
+            with db.write():
+                # Looked at again under the write lock: another process may have been quicker.
+                pending = [m.name for m in migrations.pending(db.tables)]
+                if name in pending:
+                    later = known[known.index(name) + 1 :]
+                    migrations.apply(db.tables, stop_before=later)
+                crash_point("migration.before_commit")
+            crash_point("migration.after_commit")

@@ -1,0 +1,133 @@
+"""The store: one SQLite file with many agents, and the folder of derived indexes beside it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentmem.errors import InvalidInputError, StoreReadOnlyError, UnknownNameError
+from agentmem.store.agent_store import AgentStore
+from agentmem.store.database import Database
+from agentmem.store.dense import Notify
+from agentmem.store.schema import migrate
+from agentmem.times import format_time
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+IN_MEMORY = ":memory:"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderRow:
+    """An embedder's fingerprint: model, dimension, and the vector of a probe text (float32 bytes).
+
+    `spec` is how it was named, so that a file can be opened without naming it again; "" for an object.
+    """
+
+    id: int
+    model_id: str
+    spec: str
+    dim: int
+    probe: bytes
+
+
+class SqliteStore:
+    """Opens or creates the file. Raises StoreError and its kin; the folder must exist and be writable."""
+
+    def __init__(self, path: str | Path, *, create: bool = True, index: str = "auto") -> None:
+        self.path = str(path)
+        self._index = index
+        in_memory = self.path == IN_MEMORY
+        if not in_memory and not Path(self.path).exists():
+            if not create:
+                raise UnknownNameError("database", self.path, [], hint="give --db PATH, or ingest something first")
+            if not Path(self.path).absolute().parent.is_dir():
+                raise StoreReadOnlyError(f"{self.path}: its folder does not exist", hint="make the folder first")
+        self.folder = None if in_memory else Path(f"{self.path}-index")
+        self.db = Database(path)
+        try:
+            migrate(self.db)
+        except BaseException:
+            self.db.close()
+            raise
+
+    def write(self) -> AbstractContextManager[None]:
+        """One transaction over everything in the file."""
+        return self.db.write()
+
+    def agent_names(self) -> list[str]:
+        """All agents, oldest first."""
+        return [r[0] for r in self.db.rows("SELECT name FROM agents ORDER BY id")]
+
+    def agent(self, name: str, *, create: bool, now: datetime, notify: Notify) -> AgentStore:
+        """The part of one agent. Raises UnknownNameError listing the known ones if it may not be created."""
+        row = self.db.row("SELECT id FROM agents WHERE name = ?", (name,))
+        if row is None:
+            if not create:
+                raise UnknownNameError("agent", name, self.agent_names())
+            if not name or len(name) > 200 or not name.isprintable():
+                raise InvalidInputError("agent", name, "is no name", hint="1 to 200 printable characters")
+            with self.db.write():
+                row = self.db.row("SELECT id FROM agents WHERE name = ?", (name,))
+                if row is None:
+                    self.db.run("INSERT INTO agents (name, created_at) VALUES (?, ?)", (name, format_time(now)))
+                    row = self.db.row("SELECT id FROM agents WHERE name = ?", (name,))
+                    assert row is not None
+                    made = self._bind(int(row[0]), name, notify)
+                    made.recall.lexical.create()
+                    made.archival.lexical.create()
+        assert row is not None
+        return self._bind(int(row[0]), name, notify)
+
+    def embedder(self) -> EmbedderRow | None:
+        """The embedder whose vectors serve, None before the first vector."""
+        row = self.db.row("SELECT id, model_id, spec, dim, probe FROM embedders WHERE active = 1")
+        return EmbedderRow(*row) if row else None
+
+    def add_embedder(
+        self, model_id: str, spec: str, probe: NDArray[np.float32], now: datetime, *, active: bool
+    ) -> EmbedderRow:
+        """Note an embedder's fingerprint (or find it again); within the caller's transaction."""
+        raw = probe.astype("<f4").tobytes()
+        find = "SELECT id, model_id, spec, dim, probe FROM embedders WHERE model_id = ? AND dim = ?"
+        row = self.db.row(find, (model_id, len(probe)))
+        if row is None:
+            self.db.run(
+                "INSERT INTO embedders (model_id, spec, dim, probe, created_at, active) VALUES (?,?,?,?,?,?)",
+                (model_id, spec, len(probe), raw, format_time(now), int(active)),
+            )
+            row = self.db.row(find, (model_id, len(probe)))
+            assert row is not None
+        return EmbedderRow(*row)
+
+    def activate_embedder(self, embedder_id: int) -> None:
+        """Let another embedder's vectors serve; within the transaction that re-attaches every agent's."""
+        self.db.run("UPDATE embedders SET active = (id = ?)", (embedder_id,))
+
+    def drop_embedders_but(self, embedder_id: int) -> None:
+        """Delete the embeddings of other embedders; within the caller's transaction."""
+        self.db.run("DELETE FROM embeddings WHERE embedder_id <> ?", (embedder_id,))
+        self.db.run("DELETE FROM embedders WHERE id <> ?", (embedder_id,))
+
+    def scrub(self) -> None:
+        """After an erasure: no page, free or in the write-ahead log, keeps what was deleted."""
+        self.db.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.db.run("VACUUM")
+        self.db.run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def integrity(self) -> list[str]:
+        """What SQLite's own checks find; [] when all is well."""
+        problems = [str(r[0]) for r in self.db.rows("PRAGMA integrity_check") if r[0] != "ok"]
+        return problems + [f"foreign key of {r[0]} row {r[1]}" for r in self.db.rows("PRAGMA foreign_key_check")]
+
+    def close(self) -> None:
+        """Close the file."""
+        self.db.close()
+
+    def _bind(self, agent_id: int, name: str, notify: Notify) -> AgentStore:
+        return AgentStore(self.db, agent_id, name, folder=self.folder, index=self._index, notify=notify)
