@@ -78,7 +78,8 @@ _PLURAL = re.compile(
 @dataclass(frozen=True, slots=True)
 class Asking:
     """A question as read: `words` are its content stems without the speakers' names, `focus` those of the noun asked
-    for ("which books"), `named` the speakers named in it, `verb` the stem of what is done ("what did she *buy*"), `many` whether it asks for a list, `past` whether it asks
+    for ("which books"), `named` the speakers named in it, `proper` the stems of
+    other names in it, `verb` the stem of what is done ("what did she *buy*"), `many` whether it asks for a list, `past` whether it asks
     about how things were, `own` whether the asker asks about themself, `assistant` whether about what was answered."""
 
     text: str
@@ -86,6 +87,7 @@ class Asking:
     words: frozenset[str]
     focus: frozenset[str]
     named: frozenset[str]
+    proper: frozenset[str]
     verb: str
     many: bool
     past: bool
@@ -126,6 +128,7 @@ def read_question(question: str, names: Iterable[str] = ()) -> Asking:
         frozenset(fact_words(plain)) - drop,
         frozenset(fact_words(focus.group(1))) - drop if focus else frozenset(),
         _named(question, known),
+        frozenset(s for w in words(plain)[1:] if w[0].isupper() for s in fact_words(w)) - drop,
         _verb(plain, drop),
         bool(_PLURAL.search(question)),
         bool(_PAST.search(question)),

@@ -115,4 +115,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # `python -m agentmem.cli`: the commands register themselves on the imported module, not on this second copy of it.
+    from agentmem.cli import main as imported_main
+
+    imported_main()

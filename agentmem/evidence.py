@@ -18,6 +18,14 @@ from agentmem.language import is_question, sentences, word_set
 from agentmem.spans import Word, read_words, type_match
 from agentmem.types import PageItem, Tier
 
+GENERIC = frozenset(
+    fact_words(
+        "name color kind type sort time thing way number year month day week date place person people number amount many "
+        "feel think say tell describe mention talk discuss plan happen reason specific particular recently currently"
+    )
+)
+"""Words that say what is asked for rather than about what; they count less."""
+GENERIC_WORTH = 0.4
 _RECALL_ID = re.compile(r"m(\d+)")
 _POLITE = word_set("thanks thank wow hey hi hello yeah yep cool great awesome congrats sorry bye haha sure ok okay")
 _SPEAKER = word_set("i my we our me mine us")
@@ -55,6 +63,9 @@ class Evidence:
         counts = Counter(s for stems in self.stems for s in stems)
         n = len(items)
         self.rarity = {w: math.log(1 + n / (1 + counts[w])) for w in {*counts, *self.asking.words}}
+        generic = self.asking.words & GENERIC
+        if generic != self.asking.words:
+            self.rarity |= {w: GENERIC_WORTH * self.rarity[w] for w in generic}
         self._total = sum(self.rarity[w] for w in self.asking.words)
         self._by_number: dict[int, int] = {}
         for k, item in enumerate(items):
@@ -82,6 +93,10 @@ class Evidence:
         if len(asking.named) == 1 and hit.name:
             return 1.0 if hit.name in asking.named else -1.0
         return 0.0
+
+    def unnamed_here(self, stems: frozenset[str]) -> float:
+        """1 when the question names somebody or something, not a speaker, that is not among these words."""
+        return float(bool(self.asking.proper - stems))
 
     def _in_asked_days(self, at: date, dates: Sequence[DateMention]) -> float:
         """1 when the question names days and something was said then, or is said to have been then."""

@@ -147,7 +147,7 @@ def _fit(
     if page is None:
         visible = frozenset(m.ref for m in (*kept, *ask.turn))
         free = left - sum(costs[start:]) - (summary if with_summary else 0) - tags
-        needed = ask.pageable or len(kept) < len(queue)
+        needed = ask.pageable or len(kept) < len(queue) or not shape.native_tools
         page = page_for(min(free, ask.page_max), visible) if free > 0 and needed else EMPTY_PAGE
     plan = PromptPlan(
         epoch=epoch.number,

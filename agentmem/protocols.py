@@ -45,8 +45,16 @@ class Backend(Protocol):
 
     name: str
     native_tools: bool
-    context_window: int | None
-    counter: TokenCounter
+
+    @property
+    def context_window(self) -> int | None:
+        """The model's window in tokens; may ask the server."""
+        ...
+
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts as the model does."""
+        ...
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer the requests, batch first."""
@@ -84,8 +92,15 @@ class Embedder(Protocol):
     `dim` may load the model.
     """
 
-    model_id: str
-    max_tokens: int
+    @property
+    def model_id(self) -> str:
+        """Names the weights."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Where a text is cut."""
+        ...
 
     @property
     def dim(self) -> int:

@@ -22,14 +22,14 @@ block is no record. A question about how things were is left to the records.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from agentmem import reading_weights
 from agentmem.core_lines import answer_from_blocks
-from agentmem.dates import DateMention, day_phrase, spoken
+from agentmem.dates import DateMention, day_phrase, find_dates, spoken
 from agentmem.evidence import Candidate, Evidence
-from agentmem.spans import Phrases, runs, suits
+from agentmem.spans import Phrases, asides, runs, suits
 from agentmem.times import day_words
 from agentmem.types import Answer, Block, Citation, Hit, PageItem, Tier
 
@@ -40,10 +40,9 @@ CONFIDENCE: Mapping[str, float] = reading_weights.CONFIDENCE
 SENTENCES_READ = 5
 MAX_PARTS = 3
 MAX_QUOTE_WORDS = 60
-RECENCY_MARGIN = 1.0
+RECENCY_MARGIN = 2.0
 PART_MARGIN = 1.0
-COVER_SHARE = 0.5
-FULL_COVER = 0.9
+COVER_SHARE = 0.7
 
 
 def worth(features: Mapping[str, float], weights: Mapping[str, float]) -> float:
@@ -63,7 +62,7 @@ def _is_rival(a: Candidate, b: Candidate, evidence: Evidence) -> bool:
 
 
 def rank_sentences(evidence: Evidence) -> list[tuple[float, Candidate]]:
-    """All sentences, best first, a statement that a newer one of the same kind replaces behind that one."""
+    """All sentences, best first, statements that a newer one of the same kind replaces last."""
     weights = reading_weights.SENTENCE
     ranked = [(worth(c.features, weights), c) for c in evidence.candidates()]
     ranked.sort(key=lambda r: -r[0])
@@ -76,31 +75,42 @@ def rank_sentences(evidence: Evidence) -> list[tuple[float, Candidate]]:
             rivals.append(n)
     times = {n: evidence.items[ranked[n][1].item].hit.at.replace(tzinfo=None) for n in rivals}
     pick = min(rivals, key=lambda n: times[n]) if evidence.asking.past else max(rivals, key=lambda n: times[n])
-    if pick:
-        ranked.insert(0, (top_score + 1e-6, ranked.pop(pick)[1]))
-    return ranked
+    behind = [ranked[n] for n in rivals if n != pick]
+    rest = [r for n, r in enumerate(ranked) if n not in rivals]
+    return [(top_score, ranked[pick][1]), *rest, *behind]
 
 
-def sentences_read(ranked: Sequence[tuple[float, Candidate]]) -> list[tuple[float, Candidate]]:
-    """The best sentences, without those that cover little of the question when one covers it all."""
-    best = ranked[:SENTENCES_READ]
-    most = max((c.features["cover"] for _, c in best), default=0.0)
-    least = COVER_SHARE * most if most >= FULL_COVER else 0.0
-    return [r for r in best if r[1].features["cover"] >= least]
+def sentences_read(
+    evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]
+) -> list[tuple[float, Candidate]]:
+    """The best sentences. Between named people an answer often stands in the turn after the one that has the
+    question's words; elsewhere a statement says all, and a sentence that covers far less than another is left out."""
+    best = list(ranked[:SENTENCES_READ])
+    if evidence.asking.named:
+        return best
+    covers = [c.features["cover"] + c.features["item cover"] / 2 for _, c in best]
+    return [r for r, cover in zip(best, covers, strict=True) if cover >= COVER_SHARE * max(covers)]
+
+
+def answer_runs(evidence: Evidence, c: Candidate) -> Iterator[tuple[int, int]]:
+    """The phrases of a sentence that are of the kind asked for; dates and asides are no part of them."""
+    at = evidence.items[c.item].hit.at
+    dates = [] if evidence.asking.kind == "duration" else c.dates or find_dates(c.text, at)
+    for i, j in runs(c.words, [*((d.start, d.end) for d in dates), *asides(c.text)]):
+        if suits(evidence.asking, c.words, i, j):
+            yield i, j
 
 
 def rank_phrases(evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]) -> list[tuple[float, Candidate, int, int]]:
     """The phrases of the best sentences, best first: score, sentence, first word, word after the last."""
     weights = reading_weights.PHRASE
     out: list[tuple[float, Candidate, int, int]] = []
-    for rank, (score, c) in enumerate(sentences_read(ranked)):
+    for rank, (score, c) in enumerate(sentences_read(evidence, ranked)):
         phrases = Phrases(evidence.asking, c.words, evidence.rarity, evidence.names)
         base = worth(sentence_part(score - ranked[0][0], rank), weights)
         starts: dict[int, float] = {}
         ends: dict[int, float] = {}
-        for i, j in runs(c.words):
-            if not suits(evidence.asking, c.words, i, j):
-                continue
+        for i, j in answer_runs(evidence, c):
             if i not in starts:
                 starts[i] = worth(phrases.start(i), weights)
             if j not in ends:
@@ -119,9 +129,11 @@ def signals(evidence: Evidence, cited: Candidate) -> dict[str, float]:
     """The raw signals of the confidence rule for an answer from this sentence."""
     k = cited.item
     near = [n for n in (evidence.neighbour(k, -1), k, evidence.neighbour(k, 1)) if n is not None]
+    stems = frozenset().union(*(evidence.stems[n] for n in near))
     out = {
         "bias": 1.0,
-        "cover": evidence.cover(frozenset().union(*(evidence.stems[n] for n in near))),
+        "cover": evidence.cover(stems),
+        "missing name": evidence.unnamed_here(stems),
         "sentence cover": cited.features["cover"],
         "type": cited.features["type"],
     }

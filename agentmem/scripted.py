@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from agentmem.errors import BackendError, BadCompletionError
-from agentmem.protocols import Backend, StreamingBackend, TokenCounter
+from agentmem.protocols import TokenCounter
 from agentmem.tokens import approximate_counter
 from agentmem.types import Chunk, Completion, Request, ToolCall, Usage
 
@@ -26,7 +26,7 @@ def tool_call(name: str, /, **arguments: Any) -> Completion:
     return Completion("", (call,), finish_reason="tool_calls")
 
 
-class ScriptedBackend(Backend, StreamingBackend):
+class ScriptedBackend:
     """Answers request n with line n of the script: a text, a completion, an error to raise, or a function.
 
     `requests` holds what was asked, in order, failures included. Usage is counted where a line does not state it.

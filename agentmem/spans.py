@@ -8,7 +8,7 @@ and of the words around them: no parser, no model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agentmem.asking import Asking, fact_word
@@ -42,7 +42,7 @@ UNITS = word_set(
 _NEVER_LAST = _DETERMINERS | _PREPOSITIONS - {"before", "around", "over", "through"} | _JOINERS | _AUXILIARIES | _PRONOUNS - {
     "me", "him", "us", "them", "it"}  # fmt: skip
 _SUBJECTS = word_set("i he she we they i'm i've i'll i'd we're we've they're he's she's")
-_NEVER_FIRST = _JOINERS - {"because"}
+_NEVER_FIRST = _JOINERS - {"because"} | word_set("is are was were am be been being has have had do does did will would can get got")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,78 @@ def suits(asking: Asking, words: list[Word], i: int, j: int) -> bool:
                 w.low == "because" for w in (words[max(0, i - 1)], words[i])
             )
         case "what" if _COLOUR in asking.focus:
-            return any(w.low in _COLOURS for w in inside)
+            return j - i <= 2 and any(w.low in _COLOURS for w in inside)
+        case "what":  # "3 years old" is no answer to it
+            return not (inside[0].shape == "num" and (inside[-1].low in UNITS or inside[-1].low == "old"))
+        case _:
+            return True
+
+
+def _bucket(n: int) -> str:
+    return str(n) if n < 5 else "5-6" if n < 7 else "7-9" if n < 10 else "10-12"
+
+
+def _near(n: int | None) -> str:
+    return "none" if n is None else str(n) if n < 3 else "3-5" if n < 6 else "far"
+
+
+def _breaks(gap: str) -> bool:
+    """Whether a phrase can't go on over this gap."""
+    return any(c in ".!?;:()[]—–…" for c in gap)
+
+
+def _new_clause(last: Word, following: Word) -> bool:
+    """Whether a clause with its own subject begins: "Anna and I live", "late, he said"."""
+    return following.low in _SUBJECTS and (bool(last.gap) or last.shape == "join")
+
+
+_ASIDE = re.compile(
+    r"\b(?:by\s+the\s+way|btw|you\s+know|i\s+think|i\s+guess|to\s+be\s+honest|of\s+course|lol|haha|please|though|too|"
+    r"as\s+well)\b",
+    re.IGNORECASE,
+)
+
+
+def asides(sentence: str) -> list[tuple[int, int]]:
+    """Where words stand that say nothing about the matter ("by the way")."""
+    return [m.span() for m in _ASIDE.finditer(sentence)]
+
+
+def runs(words: list[Word], left_out: Sequence[tuple[int, int]] = ()) -> Iterator[tuple[int, int]]:
+    """The word runs [i, j) that may be an answer, none with a character of the places left out."""
+    closed = [any(w.start < b and a < w.end for a, b in left_out) for w in words]
+    for i, first in enumerate(words):
+        if closed[i] or first.low in _NEVER_FIRST or first.low in _PRONOUNS:
+            continue
+        content = False
+        for j in range(i + 1, min(len(words), i + MAX_SPAN_WORDS) + 1):
+            last = words[j - 1]
+            content = content or bool(last.stem) or last.shape == "num"
+            if content and last.low not in _NEVER_LAST:
+                yield i, j
+            if j < len(words) and (closed[j] or _breaks(last.gap) or _new_clause(last, words[j])):
+                break
+
+
+def suits(asking: Asking, words: list[Word], i: int, j: int) -> bool:
+    """Whether the run [i, j) is of the kind that is asked for, as far as words can tell."""
+    inside = words[i:j]
+    match asking.kind:
+        case "number":
+            return any(w.shape == "num" for w in inside)
+        case "duration":
+            return any(w.shape == "num" or w.low in UNITS or w.low in ("always", "forever") for w in inside)
+        case "who":
+            placed = i > 0 and not words[i - 1].gap and words[i - 1].low in ("in", "at", "to", "from", "on")
+            return not (placed and inside[0].shape == "cap")
+        case "why":
+            return "because" not in [w.low for w in words] or any(
+                w.low == "because" for w in (words[max(0, i - 1)], words[i])
+            )
+        case "what" if _COLOUR in asking.focus:
+            return j - i <= 2 and any(w.low in _COLOURS for w in inside)
+        case "what":  # "3 years old" is no answer to it
+            return not (inside[0].shape == "num" and (inside[-1].low in UNITS or inside[-1].low == "old"))
         case _:
             return True
 

@@ -76,7 +76,9 @@ def wordpiece_counter(tokenizer_json: Path, *, name: str) -> AdditiveCounter:
     tokenizer.no_padding()
 
     def count(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
+        # Half a surrogate pair is no text to the tokenizer; U+FFFD stands for it, as it does in what is sent.
+        sound = text.encode("utf-8", "replace").decode("utf-8")
+        return len(tokenizer.encode(sound, add_special_tokens=False).ids)
 
     return AdditiveCounter(count, name=name, exact=True)
 

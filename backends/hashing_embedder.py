@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from agentmem.errors import ConfigError
-from agentmem.protocols import Embedder, TokenCounter
+from agentmem.protocols import TokenCounter
 from agentmem.tokens import approximate_counter, cut_text
 from agentmem.types import InputType
 
@@ -20,7 +20,7 @@ _PIECE = re.compile(r"\w+|[^\w\s]")
 _WORD, _PAIR, _TRIGRAM = 1.0, 0.5, 0.25
 
 
-class HashingEmbedder(Embedder):
+class HashingEmbedder:
     """Hashes words, pairs of words and letter trigrams into `dim` signed buckets.
 
     Lexical, not semantic: texts are near each other when they share words or parts of words. For tests, and for

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentmem.errors import MissingExtraError
-from agentmem.protocols import Embedder, TokenCounter
+from agentmem.protocols import TokenCounter
 from agentmem.tokens import wordpiece_counter
 from agentmem.types import InputType
 
@@ -25,7 +25,7 @@ _BATCH = 32
 _UNUSED_WEIGHTS = ("pooler.", "embeddings.position_ids")
 
 
-class MiniLMEmbedder(Embedder):
+class MiniLMEmbedder:
     """Mean-pooled, normalised sentence vectors in fp32. Thread-safe; quiet: no bars, no log lines.
 
     `device` is a torch device; the default is the processor, so that a store's vectors are the same everywhere.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentmem.backends.http import HttpClient, Reply, split_target
 from agentmem.backends.server_tokens import ServedModel, ServerCounter
 from agentmem.errors import ConfigError
-from agentmem.protocols import Embedder, TokenCounter
+from agentmem.protocols import TokenCounter
 from agentmem.tokens import cut_text
 from agentmem.types import InputType
 
@@ -25,7 +25,7 @@ _USUAL_MAX_TOKENS = 512
 _SPECIAL_TOKENS = 2
 
 
-class OpenAIEmbedder(Embedder):
+class OpenAIEmbedder:
     """`POST /embeddings` at `http://host:port/v1#model`; without `#model`, of the server's only model.
 
     Settings and errors as in OpenAIBackend. Texts longer than `max_tokens` are cut here, as servers refuse them;

@@ -17,7 +17,7 @@ from agentmem.errors import (
     BadRequestError,
     ConfigError,
 )
-from agentmem.protocols import Backend, StreamingBackend, TokenCounter
+from agentmem.protocols import TokenCounter
 from agentmem.types import Chunk, Completion, Request, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ T = TypeVar("T")
 _Pieces = Generator[Chunk, None, None]
 
 
-class OpenAIBackend(Backend, StreamingBackend):
+class OpenAIBackend:
     """Chat completions of a server named by `http://host:port/v1#model`; without `#model`, of its only model.
 
     The key comes from `api_key` or OPENAI_API_KEY and is shown nowhere. `timeout_s` is the longest wait for the

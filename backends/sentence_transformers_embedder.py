@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agentmem.errors import BackendError, ConfigError, MissingExtraError
-from agentmem.protocols import Embedder, TokenCounter
+from agentmem.protocols import TokenCounter
 from agentmem.tokens import AdditiveCounter
 from agentmem.types import ChatMessage, InputType, ToolSpec
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _UNLIMITED = 1_000_000
 
 
-class SentenceTransformerEmbedder(Embedder):
+class SentenceTransformerEmbedder:
     """A model by its Hugging Face name or by its folder; a name that is not in the cache is downloaded.
 
     Queries and documents get the model's own prompts where it has them. `device` is a torch device, None the best

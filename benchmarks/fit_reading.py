@@ -27,7 +27,7 @@ from agentmem import reading, reading_weights
 from agentmem.dates import day_phrase, spoken
 from agentmem.evidence import Candidate, Evidence
 from agentmem.language import content_words, stem
-from agentmem.spans import Phrases, runs, suits
+from agentmem.spans import Phrases
 from agentmem.types import Hit, PageItem, Tier
 
 TOP_K = 12
@@ -294,12 +294,10 @@ def phrase_group(q: Asked) -> tuple[list[dict[str, float]], list[float]]:
         return rows_, y
     ranked = reading.rank_sentences(evidence)
     gold = golds(q)
-    for rank, (score, c) in enumerate(reading.sentences_read(ranked)):
+    for rank, (score, c) in enumerate(reading.sentences_read(evidence, ranked)):
         phrases = Phrases(evidence.asking, c.words, evidence.rarity, evidence.names)
         part = reading.sentence_part(score - ranked[0][0], rank)
-        for i, j in runs(c.words):
-            if not suits(evidence.asking, c.words, i, j):
-                continue
+        for i, j in reading.answer_runs(evidence, c):
             rows_.append(phrases.features(i, j) | part)
             said = f1_tokens(c.text[c.words[i].start : c.words[j - 1].end])
             y.append(max(counts_f1(said, g) for g in gold))
@@ -373,7 +371,15 @@ def fit_confidence(tried: list[Tried]) -> dict[str, float]:
         grad = x.T @ (weight * (p - y)) + 1e-3 * w
         hess = (x * (weight * p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(len(names))
         w -= np.linalg.solve(hess, grad)
-    return {n: round(v, 2) for n, v in zip(names, w.tolist(), strict=True)}
+    out = dict(zip(names, w.tolist(), strict=True))
+    # One threshold for both: questions that name nobody lack signals, so their tenth is moved to that of the others.
+    tenth = [
+        np.quantile([sum(out[n] * v for n, v in t.found.items()) for t in tried if t.way == way], 0.1) for way in WAYS[:2]
+    ]
+    shift = float(tenth[0] - tenth[1])
+    out["bias"] += shift
+    out["named"] -= shift
+    return {n: round(v, 2) for n, v in out.items()}
 
 
 def confidence(found: dict[str, float], table: dict[str, float]) -> float:

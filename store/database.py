@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +15,20 @@ from sqlite_utils import Database as SqliteUtils
 from agentmem.errors import CorruptStoreError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
 
 BUSY_TIMEOUT_S = 10.0
+# A quota or a limit of the file's size is no SQLITE_FULL to SQLite, but a write that failed.
+_NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 def translate(error: sqlite3.Error, path: str) -> StoreError:
     """SQLite's error as one of agentmem's, by its result code and, where it has none, its text."""
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", None) or 0
+    code = extended & 0xFF
     text = str(error)
-    if code == sqlite3.SQLITE_FULL or "disk is full" in text:
-        return StoreFullError(f"{path}: the disk is full; nothing of this write was kept", hint="free space, then retry")
+    if code == sqlite3.SQLITE_FULL or extended in _NO_ROOM or "disk is full" in text:
+        return StoreFullError(
+            f"{path}: the disk is full, or a quota is reached; nothing of this write was kept",
+            hint="free space, then retry",
+        )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusyError(
             f"{path}: another process has been writing for over {BUSY_TIMEOUT_S:.0f} s",
@@ -58,10 +65,25 @@ class Database:
             # Plugins of sqlite-utils are other people's code; a store loads none.
             self.tables = SqliteUtils(self.connection, execute_plugins=False)
             self.connection.row_factory = sqlite3.Row
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+            for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
                 self.connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as e:
             raise translate(e, self.path) from e
+
+    def write_ahead(self) -> None:
+        """Turn the write-ahead log on: it changes the file, so not before the file is known to be ours."""
+        give_up = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                with self.lock:
+                    self.connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.Error as e:
+                # Where two processes turn it on at once, SQLite refuses one of them without waiting.
+                error = translate(e, self.path)
+                if not isinstance(error, StoreBusyError) or time.monotonic() > give_up:
+                    raise error from e
+                time.sleep(0.01)
 
     @contextmanager
     def write(self) -> Iterator[None]:

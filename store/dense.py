@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentmem.crashpoints import crash_point
-from agentmem.errors import IndexDamagedError
+from agentmem.errors import IndexDamagedError, StoreError
 from agentmem.protocols import VectorIndex
 from agentmem.store.snapshot import SnapshotHead, read_snapshot, write_snapshot
 from agentmem.store.vectors import Vectors
@@ -83,6 +83,8 @@ class DenseIndex:
         """Write the snapshot, if there is an index and a place for it."""
         if self._index is None or self.path is None:
             return
+        # What another process deleted since the last search must not come back in a file.
+        self._follow(self._index.dim)
         head = SnapshotHead(self.kind, self._index.dim, self._embedder, self._generation, self._last_vector)
         write_snapshot(self.path, head, self._index.to_bytes())
         self._changes = 0
@@ -94,13 +96,23 @@ class DenseIndex:
             return
         share = 0 if closing else int(SNAPSHOT_SHARE * len(self._index))
         if self._changes >= max(SNAPSHOT_MIN_CHANGES, share):
+            self._save()
+
+    def _save(self) -> None:
+        try:
             self.write()
+        except StoreError as e:
+            # The index serves without its file; the next try is as far away as if it had been written.
+            self._changes = 0
+            self._notify("index_not_saved", {"tier": self.tier, "reason": e.message})
 
     def forget(self) -> None:
         """Drop the index and its file: erased vectors must not stay in either."""
         self._index = None
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        if self.path is not None and self.path.parent.is_dir():
+            # With what processes left that were killed while they wrote.
+            for leftover in (self.path, *self.path.parent.glob(f"{self.path.name}.*.tmp")):
+                leftover.unlink(missing_ok=True)
 
     def _current(self, embedder_id: int, dim: int) -> VectorIndex:
         if self._index is None or self._embedder != embedder_id:
@@ -136,12 +148,18 @@ class DenseIndex:
         self._embedder, self._generation, self._last_vector, self._changes = embedder_id, 0, 0, 0
 
     def _catch_up(self, dim: int) -> None:
+        had_snapshot = self._generation > 0
+        if self._follow(dim) and had_snapshot:
+            self._save()  # what was deleted must not survive in the file either
+
+    def _follow(self, dim: int) -> int:
+        """Take over what SQLite has and the index has not; how many vectors went."""
         import numpy as np
 
         assert self._index is not None
         generation, last = self._vectors.state()
         if generation == self._generation:
-            return
+            return 0
         removed = self._vectors.removed_after(self._generation)
         if last > self._last_vector:
             ids, rows = self._vectors.load(self.tier, self._last_vector)
@@ -149,8 +167,6 @@ class DenseIndex:
                 self._index.add(ids, rows)
                 self._changes += len(ids)
         gone = self._index.remove(np.array(removed, np.int64)) if removed else 0
-        had_snapshot = self._generation > 0
         self._generation, self._last_vector = generation, last
         self._changes += gone
-        if gone and had_snapshot:
-            self.write()  # what was deleted must not survive in the file either
+        return gone

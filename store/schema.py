@@ -106,9 +106,11 @@ def migrate(db: Database, migrations: Migrations = MIGRATIONS) -> None:
     """Bring the file up to date, one committed migration at a time. Raises SchemaVersionError for a newer file."""
     known = [m.name for m in migrations._migrations]
     with db.lock:
-        found = [m.name for m in migrations.applied(db.tables)]
+        with db.read():
+            found = [m.name for m in migrations.applied(db.tables)]
         if unknown := [name for name in found if name not in known]:
             raise SchemaVersionError(db.path, unknown, known)
+        db.write_ahead()
         for name in known:
             if name in found:
                 continue

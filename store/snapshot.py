@@ -1,5 +1,6 @@
-"""The file of a derived index: a header line of JSON (generation, checksum, ...), then the index's bytes.
+"""The file of a derived index: a checksum, a line of JSON (generation, last vector, ...), then the index's bytes.
 
+The checksum covers all that follows it: a wrong generation would hide deletions as surely as a wrong byte a neighbour.
 Written as temp + fsync + rename + fsync of the folder, so that at any moment there is a whole old one or a whole new one.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,12 +32,12 @@ class SnapshotHead:
 
 def write_snapshot(path: Path, head: SnapshotHead, payload: bytes) -> None:
     """Raises StoreError when the file can't be written; the old one then still stands."""
-    line = json.dumps({"magic": MAGIC, **asdict(head), "sha256": hashlib.sha256(payload).hexdigest()})
+    line = json.dumps(asdict(head)).encode() + b"\n"
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as f:
-            f.write(line.encode() + b"\n")
+            f.write(_seal(line, payload) + line)
             crash_point("snapshot.half_written")
             f.write(payload)
             f.flush()
@@ -48,11 +50,18 @@ def write_snapshot(path: Path, head: SnapshotHead, payload: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as e:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise StoreError(
             f"{path}: the index snapshot can't be written: {e.strerror}",
             hint="nothing is lost: the index is rebuilt from SQLite at the next start",
         ) from e
+
+
+def _seal(line: bytes, payload: bytes) -> bytes:
+    checksum = hashlib.sha256(line)
+    checksum.update(payload)
+    return f"{MAGIC} {checksum.hexdigest()}\n".encode()
 
 
 def read_snapshot(path: Path) -> tuple[SnapshotHead, bytes] | None:
@@ -63,15 +72,13 @@ def read_snapshot(path: Path) -> tuple[SnapshotHead, bytes] | None:
         return None
     except OSError as e:
         raise IndexDamagedError(f"{path}: can't be read: {e.strerror}") from e
-    try:
-        line, payload = data.split(b"\n", 1)
-        head = json.loads(line)
-        if head.pop("magic") != MAGIC:
-            raise IndexDamagedError(f"{path}: is no index snapshot of this version")
-        checksum = head.pop("sha256")
-        parsed = SnapshotHead(**head)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise IndexDamagedError(f"{path}: its header can't be read") from e
-    if hashlib.sha256(payload).hexdigest() != checksum:
+    seal, _, rest = data.partition(b"\n")
+    line, end, payload = rest.partition(b"\n")
+    if not seal.startswith(MAGIC.encode() + b" "):
+        raise IndexDamagedError(f"{path}: is no index snapshot of this version")
+    if seal + b"\n" != _seal(line + end, payload):
         raise IndexDamagedError(f"{path}: its checksum does not match its content")
-    return parsed, payload
+    try:
+        return SnapshotHead(**json.loads(line)), payload
+    except (ValueError, TypeError) as e:
+        raise IndexDamagedError(f"{path}: its header can't be read") from e

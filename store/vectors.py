@@ -100,12 +100,17 @@ class Vectors:
 
     def clear(self) -> None:
         """Forget whose the embeddings are (re-embedding starts from here); within the caller's transaction."""
-        self._db.run("DELETE FROM vectors WHERE agent_id = ?", (self._agent,))
-        self._db.run("DELETE FROM tombstones WHERE agent_id = ?", (self._agent,))
         self._db.run(
             "UPDATE agents SET generation = generation + 1, embedded_message = 0, embedded_passage = 0 WHERE id = ?",
             (self._agent,),
         )
+        # Another process may hold an index of these ids.
+        self._db.run(
+            "INSERT INTO tombstones (agent_id, vector_id, generation) SELECT v.agent_id, v.id, a.generation"
+            " FROM vectors v JOIN agents a ON a.id = v.agent_id WHERE v.agent_id = ?",
+            (self._agent,),
+        )
+        self._db.run("DELETE FROM vectors WHERE agent_id = ?", (self._agent,))
 
     def load(self, tier: str, after: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids of a tier above `after` with their unit rows, ascending."""

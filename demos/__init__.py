@@ -1,0 +1,1 @@
+"""Programs that show what agentmem does; each is run as `python -m demos.NAME` from a checkout."""
