@@ -1,16 +1,19 @@
 """A full archive of one agent as one JSONL file: everything that is true, nothing that is derived.
 
-The first line is a header, the last one counts the lines, so that a cut file is noticed. Vectors are not in it: they
-are made anew, or found in the receiving file by the hash of their text.
+The first line is a header, the last one counts the lines and has their SHA-256, so that a cut or edited file is noticed.
+Vectors are not in it: they are made anew, or found in the receiving file by the hash of their text.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError
 from agentmem.times import format_time, parse_time
 from agentmem.types import Block, Epoch, Message, Passage, ToolCall
@@ -48,12 +51,14 @@ def export_lines(memory: Memory) -> Iterator[str]:
     records = memory.records
     memory.pager.state()
     with memory.store.db.read():
-        count = 1
-        yield json.dumps({"type": "agentmem", "format": FORMAT, "agent": memory.agent_name, **records.counters()})
-        for row in _rows(memory):
+        count, digest = 1, hashlib.sha256()
+        head = {"type": "agentmem", "format": FORMAT, "agent": memory.agent_name, **records.counters()}
+        for row in chain((head,), _rows(memory)):
+            line = json.dumps(row, ensure_ascii=False)
+            digest.update(f"{line}\n".encode())
             count += 1
-            yield json.dumps(row, ensure_ascii=False)
-        yield json.dumps({"type": "end", "lines": count + 1})
+            yield line
+        yield json.dumps({"type": "end", "lines": count, "sha256": digest.hexdigest()})
 
 
 def _rows(memory: Memory) -> Iterator[dict[str, Any]]:
@@ -89,7 +94,7 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
     try:
         with memory.store.write():
             records.clear()
-            number = 0
+            number, digest = 0, hashlib.sha256()
             ended = False
             counters: Mapping[str, int] = {}
             messages: list[Message] = []
@@ -105,13 +110,14 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
                     elif kind == "passage":
                         passages.append(_read_passage(row))
                     elif kind == "end":
-                        ended = row["lines"] == number
+                        ended = _ends(row, number, digest.hexdigest())
                     else:
                         _read_journal(memory, kind, row)
                 except InvalidInputError:
                     raise
                 except (ValueError, KeyError, TypeError, AttributeError) as e:
                     raise InvalidInputError("archive", line, f"line {number} can't be read: {e!r}") from e
+                digest.update(line.rstrip("\r\n").encode("utf-8", "surrogateescape") + b"\n")
                 counts[kind] = counts.get(kind, 0) + 1
             if not ended:
                 raise InvalidInputError("archive", f"{number} lines", "is cut: its last line is missing or miscounts")
@@ -119,6 +125,8 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
             records.archival.restore(passages)
             records.set_counters(counters)
             memory.log("import", {"messages": len(messages), "passages": len(passages)})
+            crash_point("import.before_commit")
+        crash_point("import.committed")
     finally:
         memory.refresh()
     return {k: v for k, v in counts.items() if k not in ("agentmem", "end")}
@@ -128,6 +136,12 @@ def _header(row: Mapping[str, Any]) -> Mapping[str, int]:
     if row.get("type") != "agentmem" or row.get("format") != FORMAT:
         raise InvalidInputError("archive", str(row)[:80], f"is no agentmem archive of format {FORMAT}")
     return {n: int(row[n]) for n in ("next_message", "next_passage", "next_event")}
+
+
+def _ends(row: Mapping[str, Any], number: int, sha256: str) -> bool:
+    if row["lines"] == number and row["sha256"] != sha256:
+        raise InvalidInputError("archive", f"{number} lines", "was changed: its checksum does not match its lines")
+    return bool(row["lines"] == number)
 
 
 def _read_message(r: Mapping[str, Any]) -> Message:

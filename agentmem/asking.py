@@ -23,7 +23,10 @@ _KIND_PATTERNS: tuple[tuple[Kind, str], ...] = (
         r"\bhow\s+long\s+ago\b",
     ),
     ("number", r"\bhow\s+(?:many|much|old|far|tall|big|high|large)\b|\bwhat\s+(?:number|age|percentage)\b"),
-    ("who", r"\bwho(?:m|se)?\b|\bwhat(?:['’]?s|\s+is|\s+are|\s+was|\s+were|\s+do|\s+does)?\b.*\b(?:names?|called|named)\b"),
+    (
+        "who",
+        r"\bwho(?:m|se)?\b|\bwhat(?:['’]?s|\s+is|\s+are|\s+was|\s+were|\s+do|\s+does)?\b.*\b(?:names?|called|named)\b",
+    ),
     ("where", r"\bwhere\b|\b(?:in\s+)?(?:what|which)\s+(?:city|country|town|place|state|location|area)\b"),
     ("why", r"\bwhy\b|\bwhat\s+(?:\w+\s+)?(?:reason|motivat\w+|inspir\w+|made|prompted)\b|\bhow\s+come\b"),
     ("how", r"^\W*(?:and\s+|so\s+)?how\b"),
@@ -31,7 +34,7 @@ _KIND_PATTERNS: tuple[tuple[Kind, str], ...] = (
 _KINDS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _KIND_PATTERNS)
 _WH = re.compile(r"\b(?:what|which|who|whom|whose|where|when|why|how)\b", re.IGNORECASE)
 _PAST = re.compile(
-    r"\b(?:first|used\s+to|before|originally|initially|previously|earlier|formerly|at\s+first|back\s+then|former|old|"
+    r"\b(?:first|used\s+to|before|originally|initially|previously|earlier|formerly|at\s+first|back\s+then|former|(?<!how\s)old|"
     r"previous|in\s+the\s+past)\b",
     re.IGNORECASE,
 )
@@ -77,10 +80,13 @@ _PLURAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A question as read: `words` are its content stems without the speakers' names, `focus` those of the noun asked
-    for ("which books"), `named` the speakers named in it, `proper` the stems of
-    other names in it, `verb` the stem of what is done ("what did she *buy*"), `many` whether it asks for a list, `past` whether it asks
-    about how things were, `own` whether the asker asks about themself, `assistant` whether about what was answered."""
+    """A question as read.
+
+    `words` are its content stems without the speakers' names; `focus` those of the noun asked for ("which books");
+    `named` the speakers named in it; `proper` the stems of other names; `subject` those of one that does something
+    ("does Clara work", "Clara's"); `mine` those of what is said to be the asker's ("my brother"); `verb` the stem of
+    what is done ("what did she *buy*"); `many` whether it asks for a list; `past` whether it asks how things were;
+    `own` whether the asker asks about themself; `assistant` whether about what was answered."""
 
     text: str
     kind: Kind
@@ -88,6 +94,8 @@ class Asking:
     focus: frozenset[str]
     named: frozenset[str]
     proper: frozenset[str]
+    subject: frozenset[str]
+    mine: frozenset[str]
     verb: str
     many: bool
     past: bool
@@ -102,6 +110,16 @@ def _named(question: str, names: Iterable[str]) -> frozenset[str]:
 
 
 _HELPERS = word_set("do does did is are was were has have had can could will would might should")
+
+
+_SUBJECT = re.compile(
+    r"\b(?:do|does|did|is|are|was|were|has|have|will|would|can|could)\s+((?:[A-Z][\w’']*\s?)+)|\b([A-Z]\w+)['’]s\b"
+)
+_MINE = re.compile(r"\b[Mm]y\s+(?:(?:old|new|first|favou?rite|best|current|own|older|younger|little|big)\s+)*(\w+)")
+
+
+def _found(pattern: re.Pattern[str], question: str) -> frozenset[str]:
+    return frozenset(s for m in pattern.finditer(question) for g in m.groups() if g for s in fact_words(g))
 
 
 def _verb(question: str, drop: set[str]) -> str:
@@ -129,6 +147,8 @@ def read_question(question: str, names: Iterable[str] = ()) -> Asking:
         frozenset(fact_words(focus.group(1))) - drop if focus else frozenset(),
         _named(question, known),
         frozenset(s for w in words(plain)[1:] if w[0].isupper() for s in fact_words(w)) - drop,
+        _found(_SUBJECT, plain[:1].lower() + plain[1:]) - drop,
+        _found(_MINE, plain),
         _verb(plain, drop),
         bool(_PLURAL.search(question)),
         bool(_PAST.search(question)),

@@ -34,7 +34,28 @@ if TYPE_CHECKING:
 Queries = Annotated[
     Path | None, typer.Option("--queries", metavar="FILE", help="A query a line as JSON; an answer a line comes back.")
 ]
-TierName = Annotated[str, typer.Option("--tier", help="all, recall or archival.")]
+
+
+def _tier(name: str) -> str:
+    if name not in ("all", "recall", "archival"):
+        raise typer.BadParameter(f"{name!r} is none of all, recall, archival")
+    return name
+
+
+def _time(text: str | None) -> str | None:
+    """A time option as it was given, if it is a time: a wrong option is wrong usage (exit 2)."""
+    if text is None:
+        return None
+    from agentmem.times import parse_time
+
+    try:
+        parse_time(text)
+    except InvalidInputError as e:
+        raise typer.BadParameter(f"{text!r} is not an ISO 8601 time; {e.hint}") from e
+    return text
+
+
+TierName = Annotated[str, typer.Option("--tier", callback=_tier, help="all, recall or archival.")]
 
 
 def read_queries(query: str | None, queries: Path | None) -> list[tuple[Any, str, str | None]]:
@@ -45,6 +66,7 @@ def read_queries(query: str | None, queries: Path | None) -> list[tuple[Any, str
         return [(None, query or "", None)]
     from pydantic import ValidationError
 
+    from agentmem.drafts import check_text
     from agentmem.times import parse_time
     from agentmem.wire import QueryLine
 
@@ -54,10 +76,15 @@ def read_queries(query: str | None, queries: Path | None) -> list[tuple[Any, str
             continue
         try:
             row = QueryLine.model_validate(json.loads(line))
-        except (ValueError, ValidationError) as e:
-            raise InvalidInputError("queries", line, f"line {number} is no query", hint=str(e).split("\n")[0]) from e
+        except ValidationError as e:
+            first = e.errors()[0]
+            problem = f"{'.'.join(str(p) for p in first['loc']) or 'query'}: {first['msg']}"
+            raise InvalidInputError("queries", line, f"line {number} is no query: {problem}") from e
+        except (ValueError, RecursionError) as e:
+            raise InvalidInputError("queries", line, f"line {number} is no JSON: {e}") from e
         if not row.query.strip():
             raise InvalidInputError("queries", line, f"line {number}: the query is empty")
+        check_text(f"query (line {number})", row.query)
         if row.at is not None:
             parse_time(row.at, f"at (line {number})")
         found.append((row.id, row.query, row.at))
@@ -77,6 +104,17 @@ def read_lines(path: Path) -> Iterator[str]:
         raise InvalidInputError("file", str(path), f"can't be read: {e.strerror}") from e
 
 
+def count_lines(path: Path) -> int | None:
+    """How many lines a file has; None for a stream. Raises InvalidInputError before anything is made for its sake."""
+    if str(path) == "-" or path.is_fifo():
+        return None
+    try:
+        with path.open("rb") as f:
+            return sum(1 for _ in f)
+    except OSError as e:
+        raise InvalidInputError("file", str(path), f"can't be read: {e.strerror}") from e
+
+
 @app.command(epilog="Example: agentmem ingest history.jsonl --agent anna --json")
 def ingest(
     file: Annotated[Path, typer.Argument(help="A message a line as JSON; - is standard input.")],
@@ -92,7 +130,7 @@ def ingest(
     """Store a history: one message a line, {"role": "user", "content": "...", "id", "session", "name", "at"}."""
     from agentmem.progress import lines_bar
 
-    total = sum(1 for _ in file.open("rb")) if file.is_file() else None
+    total = count_lines(file)
     with opened(db, agent, create=True, embedder=embedder, window=window, reserve=reserve) as memory:
         with_backend(memory, backend)
         with lines_bar("ingest", total, hidden=as_json) as advance:
@@ -126,9 +164,9 @@ def search(
     queries: Queries = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many.")] = 10,
     tier: TierName = "all",
-    as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="As things stood then.")] = None,
-    since: Annotated[str | None, typer.Option("--since", metavar="TIME")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", callback=_time, help="As things stood then.")] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", callback=_time)] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", callback=_time)] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Only passages with this tag; may be repeated.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     db: Db = DB_DEFAULT,

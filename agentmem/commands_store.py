@@ -234,9 +234,10 @@ def import_(
 ) -> None:
     """Take a full archive into a new agent, whole or not at all, and embed it."""
     from agentmem.archive_file import import_lines
-    from agentmem.commands_memory import read_lines
+    from agentmem.commands_memory import count_lines, read_lines
     from agentmem.progress import counted_bar
 
+    count_lines(file)
     with opened(db, agent, create=True, embedder=embedder, window=window, reserve=reserve) as memory:
         counts = dict(import_lines(memory, read_lines(file)))
         with counted_bar("embed", hidden=as_json) as advance:

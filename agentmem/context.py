@@ -31,16 +31,15 @@ if TYPE_CHECKING:
 class PromptPlan:
     """What stands in a prompt, by reference: enough, with the records, to write it again byte for byte.
 
-    Queue messages `first` to `last`; then the tail for the stored user message `turn` (0: for the literal `query`),
-    then messages `turn + 1` to `turn_last`. `cuts` are (id, head, tail) characters kept; `pieces` are
+    Queue messages `first` to `last`; then the tail for the stored user message `turn[0]` (none: for the literal
+    `query`), then the other messages of the `turn`. `cuts` are (id, head, tail) characters kept; `pieces` are
     (ref, start, end) of what was paged in.
     """
 
     epoch: int
     first: int
     last: int
-    turn: int = 0
-    turn_last: int = 0
+    turn: tuple[int, ...] = ()
     query: str = ""
     cuts: tuple[tuple[int, int, int], ...] = ()
     pieces: tuple[tuple[str, int, int], ...] = ()
@@ -61,6 +60,7 @@ class PromptPlan:
         values = dict(payload)
         for name in ("cuts", "pieces"):
             values[name] = tuple(tuple(v) for v in values[name])
+        values["turn"] = tuple(values["turn"])
         return cls(**values)
 
 
@@ -104,14 +104,15 @@ def render(
         tail.append(("tail", f"Now: {plan.clock}"))
     if plan.pressure:
         tail.append(("tail", prompts.PRESSURE_NOTE))
-    asked = chat_message(messages[plan.turn], cuts.get(plan.turn)).content if plan.turn else plan.query
+    asked = plan.query
+    if plan.turn:
+        asked = chat_message(messages[plan.turn[0]], cuts.get(plan.turn[0])).content
     if asked:
         tail.append(("tail", asked))
     if tail:
         _merge(written, Written("user", tuple(tail)))
-    for i in range(plan.turn + 1, plan.turn_last + 1):
-        if plan.turn and i in messages:
-            _add(written, chat_message(messages[i], cuts.get(i)), "queue")
+    for i in plan.turn[1:]:
+        _add(written, chat_message(messages[i], cuts.get(i)), "queue")
     if plan.last_step:
         _merge(written, Written("user", (("tail", prompts.LAST_STEP_NOTE),)))
     return tuple(written)
@@ -166,7 +167,7 @@ def shown_keys(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(keys of messages that stand whole in the prompt, keys of those of which a part does)."""
     cut = {i for i, _, _ in plan.cuts}
-    shown = [i for i in (*range(plan.first, plan.last + 1), *range(plan.turn, plan.turn_last + 1)) if i in messages]
+    shown = [i for i in (*range(plan.first, plan.last + 1), *plan.turn) if i in messages]
     whole = [messages[i].key for i in shown if i not in cut]
     partly = [messages[i].key for i in shown if i in cut]
     keys = tuple(dict.fromkeys(k for k in (*whole, *page.keys) if k is not None))

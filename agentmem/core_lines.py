@@ -11,7 +11,9 @@ from agentmem.types import Answer, Block
 # Words that ask for a line's value and stand in no line: "what is my sister's name", "which colour is my favourite".
 _GENERIC = frozenset(
     s
-    for w in word_set("name age number tell know remember current currently now today use kind type sort exactly please full")
+    for w in word_set(
+        "name age number tell know remember current currently now today use kind type sort exactly please full"
+    )
     for s in fact_words(w)
 )
 CONFIDENCE = 0.95

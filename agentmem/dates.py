@@ -58,15 +58,22 @@ def spoken(mention: DateMention) -> str:
 
 
 Found = tuple[date, date, Precision, str]
-_NUMBERS = {w: n for n, w in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])}
+_NUMBERS = {
+    w: n
+    for n, w in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    )
+}
 _NUMBERS |= {"a": 1, "an": 1, "couple": 2, "fifteen": 15, "twenty": 20, "thirty": 30}
 _N = r"(?P<n>\d{1,3}|an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty)"
 _VAGUE = r"(?P<vague>a\s+few|few|several|a\s+couple(?:\s+of)?|couple(?:\s+of)?|some)"
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
-    r"nov(?:ember)?|dec(?:ember)?)\b\.?"
+    r"nov(?:ember)?|dec(?:ember)?)\b(?:\.(?=\s+\d))?"
 )
-_WEEKDAY = r"(?:mon(?:day)?|tue(?:s(?:day)?)?|wed(?:nesday)?|thu(?:rs?(?:day)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?)\b"
+_WEEKDAY = (
+    r"(?:mon(?:day)?|tue(?:s(?:day)?)?|wed(?:nesday)?|thu(?:rs?(?:day)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?)\b"
+)
 _DAY = r"(?P<d>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?"
 _YEAR = r"(?P<y>(?:19|20)\d\d)"
 _SEASON = r"(?P<season>spring|summer|autumn|fall|winter)"
@@ -185,7 +192,9 @@ def _away(m: re.Match[str], at: date, sign: int) -> Found:
     if unit in ("week", "weekend"):
         day = at + timedelta(sign * 7 * number)
         monday = day - timedelta(day.weekday())
-        first, last = (monday, monday + timedelta(6)) if unit == "week" else (monday + timedelta(5), monday + timedelta(6))
+        first, last = (
+            (monday, monday + timedelta(6)) if unit == "week" else (monday + timedelta(5), monday + timedelta(6))
+        )
         said = "the " + unit if number == 1 else f"{m.group('n').lower()} {unit}s"
         return first, last, "week", f"{said} {side} {day_phrase(at)}"
     if unit == "month" or number == 1:
@@ -195,7 +204,9 @@ def _away(m: re.Match[str], at: date, sign: int) -> Found:
 
 def _vague_away(m: re.Match[str], at: date) -> Found:
     unit, vague = m.group("unit").lower(), " ".join(m.group("vague").lower().split())
-    vague = {"few": "a few", "couple": "a couple of", "a couple": "a couple of", "couple of": "a couple of"}.get(vague, vague)
+    vague = {"few": "a few", "couple": "a couple of", "a couple": "a couple of", "couple of": "a couple of"}.get(
+        vague, vague
+    )
     phrase = f"{vague} {unit}s before {day_phrase(at)}"
     if unit == "year":
         return date(at.year - 5, 1, 1), date(at.year - 2, 12, 31), "year", phrase
@@ -283,14 +294,16 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], date], Found | Non
         (r"\b(?:today|tonight|this\s+(?:morning|afternoon|evening))\b", _relative_day),
         (rf"\b(?P<which>this\s+past|this\s+coming|last|next|this|on|past)\s+(?P<w>{_WEEKDAY})", _which_weekday),
         (r"\b(?:earlier\s+)?(?P<which>this\s+past|this\s+coming|last|next|this|the\s+past|the\s+previous|the\s+following)\s+"
-         r"(?P<unit>weekend|week|month|year|spring|summer|autumn|fall|winter)\b(?!\s+(?:and\s+a|or\s+so))", _which_unit),
+         r"(?P<unit>weekend|week|month|year|spring|summer|autumn|fall|winter)\b(?!\s+(?:and\s+a|or\s+so))",
+         _which_unit),
         (rf"\b{_N}\s+{_UNIT}\s+(?:ago|back|earlier)\b", _ago),
         (rf"\b{_VAGUE}\s+(?P<unit>day|weekend|week|month|year)s?\s+(?:ago|back|earlier)\b", _vague_away),
         (r"\bthe\s+other\s+(?:day|night)\b", _other_day),
         (rf"\b{_N}\s+{_UNIT}\s+from\s+now\b", _ahead),
         (rf"\bin\s+{_N}\s+{_UNIT}(?:['’]\s*time)?\b(?!\s+(?:of|or)\b)", _ahead),
         (rf"\b(?:(?P<which>last|next|this)|{_WHICH_M})[\s-]+(?P<m>{_MONTH})(?!\s+\d|\w)", _bare_month),
-        (r"\b(?P<which>)(?P<m>(?-i:January|February|April|June|July|September|October|November|December))\b", _bare_month),
+        (r"\b(?P<which>)(?P<m>(?-i:January|February|April|June|July|September|October|November|December))\b(?!\s+\d)",
+         _bare_month),
         (rf"\b(?:in|since|until|till|by|during|around|of|from|year|early|late|mid)[\s-]+{_YEAR}(?!['’]s|\w|-\d|[.,]\d)",
          _bare_year),
     )
@@ -332,7 +345,12 @@ def _with_sides(text: str, at: date, found: list[DateMention]) -> list[DateMenti
     for m in _BEFORE.finditer(text):
         follows = next((f for f in found if f.start == m.end() and m.group("gap")), None)
         rest = text[m.end() :].lstrip()
-        if follows is None and rest and re.match(r"[^\W\d_]", rest) and not re.match(r"(?:and|but|so|i|we)\b", rest, re.I):
+        if (
+            follows is None
+            and rest
+            and re.match(r"[^\W\d_]", rest)
+            and not re.match(r"(?:and|but|so|i|we)\b", rest, re.I)
+        ):
             continue  # "the week before the wedding": not known when
         if any(f.start <= m.start() < f.end for f in found):
             continue

@@ -1,12 +1,14 @@
 """Erasing for good: a record, what was derived from it, its vectors, and every text that repeats it.
 
-What goes: the record; passages derived from it, and from those, to the end; its words in the full-text index; its vectors
-and embeddings; summaries, core blocks' history and tool results that quote it; kept search pages. The event log keeps
-the fact (an id and a time), no content. Free pages of the file are overwritten.
+What goes: the record; passages derived from it, and from those, to the end; what its turn filed into core memory; its
+words in the full-text index; its vectors and embeddings; summaries, core blocks' history, quotations and tool results
+that repeat it; kept search pages. The event log keeps the fact (an id and a time), no content. Free pages of the file
+are overwritten. What a model said of it in words of its own stays: that is another message.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError, UnknownNameError
-from agentmem.types import Block, Message, Passage
+from agentmem.summary import without_model
+from agentmem.types import Block, Epoch, Message, Passage
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 ERASED = "[erased]"
 # Shorter texts ("yes") are no secret, and taking them out of other texts would tear holes.
 MIN_QUOTE_CHARS = 12
+# The first line of a summary that was made without a model; each further one names its message.
+LISTED = "said, among other things:"
 
 
 def erase(memory: Memory, *, key: str | None, ref: str | None) -> Mapping[str, int]:
@@ -34,29 +39,31 @@ def erase(memory: Memory, *, key: str | None, ref: str | None) -> Mapping[str, i
         messages = [message] if message is not None else []
         roots = [r.ref for r in (message, passage) if r is not None]
         passages = _derived(memory, roots) + ([passage] if passage is not None else [])
-        quotes = _quotes([m.said for m in messages] + [m.content for m in messages] + [p.text for p in passages])
-        copies = _copies(memory, quotes, {m.id for m in messages})
-        gone = messages + copies
+        traffic, filed = _of_turn(memory, {m.id for m in messages})
+        texts = [*(m.said for m in messages), *(m.content for m in messages), *(p.text for p in passages)]
+        quotes = _quotes([*texts, *filed])
+        labels = [label for pair in _labels(messages, passages) for label in pair if label is not None]
+        copies = _copies(memory, quotes + _marks(labels), {m.id for m in (*messages, *traffic)})
+        gone = messages + traffic + copies
         records.vectors.remove("recall", [m.id for m in gone])
         records.vectors.remove("archival", [p.id for p in passages])
         records.recall.delete(gone)
         records.archival.delete(passages)
-        touched = _rewrite(memory, quotes)
+        touched = _rewrite(memory, quotes, filed, labels, {m.id for m in gone})
         records.journal.drop_cursors("conversation_search:")
         records.journal.drop_cursors("archival_memory_search:")
+        records.journal.put_cursor(records.SCRUB_DUE, True, memory.clock())
         counts = {"messages": len(gone), "passages": len(passages), "texts_rewritten": touched}
         erased = [m.ref for m in gone] + [p.ref for p in passages]
         memory.log("erase", {"refs": erased, **counts})
         crash_point("erase.before_commit")
     crash_point("erase.committed")
-    # Words of deleted rows leave the full-text segments, deleted pages leave the file.
-    with memory.store.write():
-        records.recall.lexical.optimize()
-        records.archival.lexical.optimize()
-    for index in records.dense.values():
-        index.forget()
-    memory.store.scrub()
     memory.refresh()
+    if not memory.store.scrub(records):
+        memory.notices.append(
+            f"erased; but another process is reading {memory.store.path}, so that its write-ahead log still holds the"
+            " text: it goes when the file is next opened"
+        )
     return counts
 
 
@@ -111,25 +118,74 @@ def _without(text: str, quotes: list[str]) -> str:
     return text
 
 
-def _rewrite(memory: Memory, quotes: list[str]) -> int:
+def _labels(messages: Iterable[Message], passages: Iterable[Passage]) -> list[tuple[str | None, str]]:
+    return [*((m.key, m.ref) for m in messages), *((p.key, p.ref) for p in passages)]
+
+
+def _marks(labels: Iterable[str]) -> list[str]:
+    """How quotations and search results name a record: a shortened copy is known by that alone."""
+    return [mark for label in labels for mark in (f"[{label}]", json.dumps({"id": label}, ensure_ascii=False)[1:-1])]
+
+
+def _of_turn(memory: Memory, ids: set[int]) -> tuple[list[Message], set[str]]:
+    """What the turns of these messages made of them: the messages that only repeat or file them, and the lines that
+    they brought into core memory."""
+    journal, recall = memory.records.journal, memory.records.recall
+    found: dict[int, Message] = {}
+    edits: set[tuple[str, int]] = set()
+    pending: set[tuple[str, int]] = set()
+    for event in journal.events():
+        p = event.payload
+        if event.kind == "prompt":
+            pending = set()
+        elif event.kind == "core_edit" and p["actor"] == "tool":
+            pending.add((p["label"], p["version"]))
+        elif event.kind == "step" and p["turn"] in ids:
+            edits |= pending
+            own = recall.since(p["message"], p["message"] + len(p["tools"]))
+            if own and (own[0].derived or pending or "archival_memory_insert" in p["tools"]):
+                found.update((m.id, m) for m in own)
+    lines: set[str] = set()
+    for edit in journal.block_edits():
+        if (edit["label"], edit["version"]) in edits:
+            lines |= set(edit["after"].splitlines()) - set(edit["before"].splitlines())
+    return [m for m in found.values() if m.id not in ids], lines
+
+
+def _rewrite(memory: Memory, quotes: list[str], filed: set[str], labels: list[str], gone: set[int]) -> int:
     """Take the texts out of summaries, core blocks and their history; how many were touched."""
     journal = memory.records.journal
     touched = 0
     for epoch, _ in journal.epochs():
-        lines = [line for line in epoch.summary.splitlines() if _without(line, quotes) == line]
-        summary = "\n".join(lines)
-        blocks = tuple(_clean_block(b, quotes) for b in epoch.blocks)
+        summary = _clean_summary(memory, epoch, quotes, labels, gone)
+        blocks = tuple(_clean_block(b, quotes, filed) for b in epoch.blocks)
         if summary != epoch.summary or blocks != epoch.blocks:
             journal.rewrite_epoch(epoch.number, summary, blocks)
             touched += 1
     for block in journal.blocks():
-        cleaned = _clean_block(block, quotes)
+        cleaned = _clean_block(block, quotes, filed)
         if cleaned != block:
             journal.rewrite_block(cleaned)
             touched += 1
-    return touched + journal.rewrite_edits(lambda text: _without(text, quotes))
+    return touched + journal.rewrite_edits(lambda text: _clean_lines(text, quotes, filed))
 
 
-def _clean_block(block: Block, quotes: list[str]) -> Block:
-    lines = [_without(line, quotes) for line in block.value.splitlines()]
-    return replace(block, value="\n".join(line for line in lines if line.strip() != ERASED))
+def _clean_summary(memory: Memory, epoch: Epoch, quotes: list[str], labels: list[str], gone: set[int]) -> str:
+    """Without the lines that name or quote it. A summary by a model has no such lines, and may tell it in words of its
+    own: it is made anew, without the model."""
+    lines = epoch.summary.splitlines()
+    covered = any(epoch.summary_from <= i <= epoch.summary_to for i in gone)
+    if lines and covered and not lines[0].endswith(LISTED):
+        left = memory.records.recall.since(epoch.summary_from, epoch.summary_to)
+        return without_model("", left, memory.budget.summary_tokens, memory.shape.counter).text
+    starts = tuple(f"- {label} " for label in labels)
+    return "\n".join(line for line in lines if not line.startswith(starts) and _without(line, quotes) == line)
+
+
+def _clean_lines(text: str, quotes: list[str], filed: set[str]) -> str:
+    lines = [_without(line, quotes) for line in text.splitlines() if line not in filed]
+    return "\n".join(line for line in lines if line.strip() != ERASED)
+
+
+def _clean_block(block: Block, quotes: list[str], filed: set[str]) -> Block:
+    return replace(block, value=_clean_lines(block.value, quotes, filed))

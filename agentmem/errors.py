@@ -48,9 +48,12 @@ class AgentMemError(Exception):
 
 
 def shown(value: object, max_chars: int = 60) -> str:
-    """A value for an error text: its repr, cut."""
+    """A value for an error text: its repr, cut in the middle (the end of a path tells most)."""
     text = repr(value)
-    return text if len(text) <= max_chars else text[: max_chars - 3] + "..."
+    if len(text) <= max_chars:
+        return text
+    head = (max_chars - 3) // 2
+    return f"{text[:head]}...{text[head + 3 - max_chars :]}"
 
 
 class ConfigError(AgentMemError, ValueError):

@@ -35,14 +35,20 @@ class EvictionPlan:
     met: bool
 
 
-def can_cut(queue: Sequence[QueueEntry], cut: int) -> bool:
-    """Whether the queue may be split before `cut`: no tool result loses its call, no call its result."""
-    if cut >= len(queue):
-        return False
-    opened = {call for e in queue[:cut] for call in e.calls}
-    return not any(e.answers in opened for e in queue[cut:] if e.answers is not None) and not (
-        queue[cut].role == "tool"
-    )
+def whole_cuts(queue: Sequence[QueueEntry]) -> list[int]:
+    """Where the queue may be split, ascending: no tool result loses its call, no call its result.
+
+    A call that nothing in the queue answers holds nothing back.
+    """
+    answered = {e.answers for e in queue if e.answers is not None}
+    open_calls: set[str] = set()
+    found: list[int] = []
+    for n, entry in enumerate(queue):
+        if not open_calls and entry.role != "tool":
+            found.append(n)
+        open_calls |= entry.calls & answered
+        open_calls.discard(entry.answers or "")
+    return found
 
 
 def plan_eviction(
@@ -61,14 +67,7 @@ def plan_eviction(
     """
     held = next((n for n, e in enumerate(queue) if hold_from is not None and e.id >= hold_from), len(queue))
     latest = min(len(queue) - keep_last, held)
-    # One pass from the left: a cut may not fall where a call is still open.
-    open_calls: set[str] = set()
-    allowed: list[int] = []
-    for n, entry in enumerate(queue):
-        if 0 < n <= latest and not open_calls and entry.role != "tool":
-            allowed.append(n)
-        open_calls |= entry.calls
-        open_calls.discard(entry.answers or "")
+    allowed = [n for n in whole_cuts(queue) if 0 < n <= latest]
     if not allowed:
         return None
     kept = sum(e.num_tokens for e in queue)

@@ -20,7 +20,8 @@ from agentmem.types import PageItem, Tier
 
 GENERIC = frozenset(
     fact_words(
-        "name color kind type sort time thing way number year month day week date place person people number amount many "
+        "name color kind type sort time thing way number year month day week date place person people number amount "
+        "many "
         "feel think say tell describe mention talk discuss plan happen reason specific particular recently currently"
     )
 )
@@ -59,7 +60,8 @@ class Evidence:
         self.asking: Asking = read_question(question, names)
         self.names = frozenset(s for n in names for s in fact_words(n))
         self.users = {i.hit.name for i in items if i.hit.role == "user"}
-        self.stems = [frozenset(fact_words(i.text)) for i in items]
+        self._read = [[(a, b, read_words(i.text[a:b])) for a, b in sentences(i.text)] for i in items]
+        self.stems = [frozenset(w.stem for _, _, ws in read for w in ws if w.stem) for read in self._read]
         counts = Counter(s for stems in self.stems for s in stems)
         n = len(items)
         self.rarity = {w: math.log(1 + n / (1 + counts[w])) for w in {*counts, *self.asking.words}}
@@ -94,9 +96,12 @@ class Evidence:
             return 1.0 if hit.name in asking.named else -1.0
         return 0.0
 
-    def unnamed_here(self, stems: frozenset[str]) -> float:
-        """1 when the question names somebody or something, not a speaker, that is not among these words."""
-        return float(bool(self.asking.proper - stems))
+    def is_elsewhere(self, stems: frozenset[str]) -> bool:
+        """Whether what is asked about is not among these words: somebody named as the one who does it, or, when they
+        cover less than half of the question, something of the asker's own ("my brother")."""
+        if self.asking.subject - stems:
+            return True
+        return bool(self.asking.mine - stems - GENERIC) and self.cover(stems) < 0.5
 
     def _in_asked_days(self, at: date, dates: Sequence[DateMention]) -> float:
         """1 when the question names days and something was said then, or is said to have been then."""
@@ -130,11 +135,10 @@ class Evidence:
         }
         out: list[Candidate] = []
         item_dated = False
-        for n, (start, end) in enumerate(sentences(item.text)):
-            text = item.text[start:end]
-            words = read_words(text)
+        for n, (start, end, words) in enumerate(self._read[k]):
             if not words:
                 continue
+            text = item.text[start:end]
             dates = find_dates(text, item.hit.at) if asking.kind == "when" or self.days else []
             item_dated = item_dated or bool(dates)
             stems = frozenset(w.stem for w in words if w.stem)

@@ -61,7 +61,8 @@ _CLAUSE = re.compile(
     re.IGNORECASE,
 )
 _UNREAL = re.compile(
-    r"\b(?:if|when|unless|suppose|supposing|imagine|pretend|assume|assuming|would|could|might|(?<!\d )(?-i:may)(?!\s+\d)|maybe|perhaps|wish|"
+    r"\b(?:if|when|unless|suppose|supposing|imagine|pretend|assume|assuming|would|could|might|"
+    r"(?<!\d )(?-i:may)(?!\s+\d)|maybe|perhaps|wish|"
     r"hypothetically|whether|almost|nearly|let['’]?s\s+say|used\s+to|dream(?:ed|t|s)?\s+(?:that|of|about)|for\s+example|"
     r"in\s+(?:the|my|this)\s+(?:story|game|novel|book|movie|film|play|dream)|role-?play)\b|['’]d\b",
     re.IGNORECASE,
@@ -76,9 +77,15 @@ _REMEMBER = re.compile(
     r"(?:please\s+)?note|keep\s+in\s+mind|bear\s+in\s+mind|make\s+a\s+note|take\s+note)(?P<cue>\s+that\b|\s*[:,]|\s)\s*",
     re.IGNORECASE,
 )
-_REMEMBER_BARE = re.compile(r"(?:my|i|i['’]m|i['’]ve|our|we|we['’]re|the|there|tomorrow|today|next|on|in|at)\b", re.IGNORECASE)
-_FENCE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`|^[ \t]*>[^\n]*$|^(?: {4}|\t)[^\n]*$", re.DOTALL | re.MULTILINE)
-_QUOTED = re.compile(r"(?<=\")[^\"\n]*(?=\")|(?<=“)[^”\n]*|(?<=«)[^»\n]*|(?<=„)[^“”\n]*|(?<=(?<!\w)')[^'\n]*(?='(?!\w))")
+_REMEMBER_BARE = re.compile(
+    r"(?:my|i|i['’]m|i['’]ve|our|we|we['’]re|the|there|tomorrow|today|next|on|in|at)\b", re.IGNORECASE
+)
+_FENCE = re.compile(
+    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`|^[ \t]*>[^\n]*$|^(?: {4}|\t)[^\n]*$", re.DOTALL | re.MULTILINE
+)
+_QUOTED = re.compile(
+    r"(?<=\")[^\"\n]*(?=\")|(?<=“)[^”\n]*|(?<=«)[^»\n]*|(?<=„)[^“”\n]*|(?<=(?<!\w)')[^'\n]*(?='(?!\w))"
+)
 
 
 def _hide(text: str) -> str:
@@ -99,7 +106,7 @@ def _fact(rule: Rule, match: re.Match[str], clause: str) -> Fact | None:
         slot = kin[0].upper() + kin[1:].lower()
         single = kin.lower().split()[-1] not in MANY
     elif of := groups.get("of"):
-        slot = "Favourite " + of.lower()
+        slot = "Favourite " + " ".join(of.lower().split())
     return Fact(slot, value, single, rule.ended)
 
 
@@ -149,7 +156,7 @@ def _remembered(masked: str, original: str) -> str:
     stated = match.group("cue").strip().lower() == "that" or _REMEMBER_BARE.match(rest)
     if not stated and match.group("cue").strip() not in (":", ","):
         return ""
-    content = original[match.end() :].strip().rstrip(".!").strip()
+    content = " ".join(original[match.end() :].split()).rstrip(".!").strip()
     return content if len(words(content)) > 1 else ""
 
 
@@ -157,17 +164,23 @@ def _same(a: str, b: str) -> bool:
     return " ".join(a.casefold().split()) == " ".join(b.casefold().split())
 
 
+def _slot_key(slot: str) -> str:
+    """A slot's name for comparing, whichever English it is spelt in."""
+    return " ".join(slot.casefold().replace("color", "colour").replace("favorite", "favourite").split())
+
+
 def _settled(facts: list[Fact]) -> list[Fact]:
     """The facts of a text with later ones overriding earlier ones of the same slot (or the same liking)."""
     out: list[Fact] = []
     for fact in facts:
-        out = [
-            f
-            for f in out
-            if not (fact.single and f.slot == fact.slot)
-            and not (_same(f.value, fact.value) and f.slot in (fact.slot, _OPPOSITE.get(fact.slot)))
-        ]
-        out.append(fact)
+        kept = []
+        for f in out:
+            same_slot = _slot_key(f.slot) == _slot_key(fact.slot)
+            again = _same(f.value, fact.value) and (same_slot or f.slot == _OPPOSITE.get(fact.slot))
+            replaced = fact.single and not fact.ended and same_slot
+            if not (again or replaced):
+                kept.append(f)
+        out = [*kept, fact]
     return out
 
 
@@ -181,24 +194,44 @@ def _ended_line(fact: Fact) -> str:
     return f"No longer {fact.slot[0].lower()}{fact.slot[1:]}: {fact.value}"
 
 
-def _compare(fact: Fact, lines: list[str]) -> Filing | None:
-    """What to do about a fact, given the block's lines."""
-    mine = [line for line in lines if line.casefold().startswith(fact.slot.casefold() + ":")]
-    values = [(line, line.split(":", 1)[1].strip()) for line in mine]
+def _bare(line: str) -> str:
+    """A line without its bullet."""
+    return line.strip().lstrip("-*• ")
+
+
+def _replacement(value: str, line: str, new: str) -> Filing | None:
+    """The filing that replaces a line; core memory takes only a text that stands in the block once, so that of a line
+    which another one contains gets a line break with it. None where even that is not unique."""
+    for left, right in (("", ""), ("", "\n"), ("\n", ""), ("\n", "\n")):
+        if value.count(left + line + right) == 1:
+            return Filing("replace", left + new + right, LABEL, left + line + right)
+    return None
+
+
+def _compare(fact: Fact, value: str) -> Filing | None:
+    """What to do about a fact, given the block's value."""
+    lines = [line for line in value.split("\n") if line.strip()]
+    parts = [(line, *_bare(line).partition(":")[::2]) for line in lines]
+    held = [(line, said) for line, slot, said in parts if said and _slot_key(slot) == _slot_key(fact.slot)]
     new = _line(fact.slot, fact.value)
     if fact.ended:
-        held = [line for line, value in values if _same(value, fact.value)]
-        return Filing("replace", _ended_line(fact), LABEL, held[0]) if held else None
-    if any(_same(value, fact.value) for _, value in values):
+        gone = [line for line, said in held if _same(said, fact.value)]
+        return _replacement(value, gone[0], _ended_line(fact)) if gone else None
+    if any(_same(said, fact.value) for _, said in held):
         return None
-    if fact.single and values:
-        return Filing("replace", new, LABEL, values[-1][0])
-    opposite = _OPPOSITE.get(fact.slot)
-    for line in lines:
-        against = opposite is not None and _same(line, _line(opposite, fact.value))
-        if against or any(_same(line, _ended_line(Fact(fact.slot, fact.value))) for _ in (0,)):
-            return Filing("replace", new, LABEL, line)
-    return Filing("append", new, LABEL)
+    against = [_ended_line(fact)]
+    if fact.slot in _OPPOSITE:
+        against.append(_line(_OPPOSITE[fact.slot], fact.value))
+    old = [held[-1][0]] if fact.single and held else []
+    old += [line for line in lines if any(_same(_bare(line), a) for a in against)]
+    return (_replacement(value, old[0], new) if old else None) or Filing("append", new, LABEL)
+
+
+def apply_to(value: str, filing: Filing) -> str:
+    """A block's value after a filing of core memory."""
+    if filing.op == "append":
+        return f"{value}\n{filing.content}" if value else filing.content
+    return value.replace(filing.old_content, filing.content, 1) if filing.op == "replace" else value
 
 
 def file_statements(text: str, blocks: Sequence[Block]) -> list[Filing]:
@@ -207,7 +240,7 @@ def file_statements(text: str, blocks: Sequence[Block]) -> list[Filing]:
     Applying the filings of the block and asking again gives no more of them.
     """
     block = next((b for b in blocks if b.label == LABEL), None)
-    lines = [line.strip() for line in (block.value if block else "").splitlines() if line.strip()]
+    value = block.value if block else ""
     masked = _hide(text)
     facts: list[Fact] = []
     archived: list[Filing] = []
@@ -216,27 +249,29 @@ def file_statements(text: str, blocks: Sequence[Block]) -> list[Filing]:
         if is_question(readable) or len(words(readable)) > MAX_WORDS:
             continue
         content = _remembered(readable, written)
-        if content and not any(_same(content, line) for line in lines):
+        if not content:
+            facts += _facts(readable, written)
+        elif not any(_same(content, _bare(line)) for line in value.split("\n")):
             filing = Filing("archive", content, tags=("remembered",))
             archived += [filing] if filing not in archived else []
-        elif not content:
-            facts += _facts(readable, written)
     if block is not None and block.read_only:
         return archived
     filed: list[Filing] = []
     for fact in _settled(facts):
-        found = _compare(fact, lines)
+        found = _compare(fact, value)
         if found is not None:
             filed.append(found)
-            if found.op == "replace":
-                lines.remove(found.old_content)
-            lines.append(found.content)
+            value = apply_to(value, found)
     return filed + archived
 
 
 def acknowledge(filings: Sequence[Filing]) -> str:
     """One line that tells the user what was filed; "" for nothing."""
-    core = [f.content if f.op == "append" else f"{f.content} (was: {f.old_content})" for f in filings if f.op != "archive"]
+    core = []
+    for f in filings:
+        if f.op != "archive":
+            new, old = f.content.strip(), f.old_content.strip()
+            core.append(f"{new} (was: {old})" if old else new)
     archived = [f.content for f in filings if f.op == "archive"]
     said = [f"Noted in core memory: {'; '.join(core)}."] if core else []
     return " ".join(said + ([f"Noted in archival memory: {'; '.join(archived)}."] if archived else []))

@@ -67,7 +67,9 @@ def _without_time(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    found = re.match(r"\s*[\"“']?([A-ZÀ-Þ][\w'’-]*(?:\s+(?:van|von|de|da|di|del|la|le|bin|al|[A-ZÀ-Þ][\w.'’-]*)){0,4})", text)
+    found = re.match(
+        r"\s*[\"“']?([A-ZÀ-Þ][\w'’-]*(?:\s+(?:van|von|de|da|di|del|la|le|bin|al|[A-ZÀ-Þ][\w.'’-]*)){0,4})", text
+    )
     if found:
         value = re.sub(r"(?:\s+(?:van|von|de|da|di|del|la|le|bin|al))+$", "", found.group(1)).rstrip(".'’-")
         return value if value.lower() not in _NOT_NAMES else ""
@@ -75,15 +77,22 @@ def _name(text: str) -> str:
     return value.capitalize() if value.isalpha() and value.lower() not in _NOT_NAMES else ""
 
 
+_WIDER = re.compile(r"\s*([A-ZÀ-Þ][^\W\d_]+(?:[ -][A-ZÀ-Þ][^\W\d_]+)*,\s+[A-ZÀ-Þ][^\W\d_]{3,})\s*(?=[.;!?,\n]|$)")
+
+
 def _place(text: str) -> str:
     value = _without_time(_value(text, 12))
+    if wider := _WIDER.match(text):  # "Lisbon, Portugal"
+        value = " ".join(wider.group(1).split())
     value = re.split(r"\s(?:with|near\s+(?:my|the\s+end)|and)\b", value)[0]
     if not value or len(words(value)) > 7:
         return ""
     if any(c.isupper() for c in value) and not _NO_START.match(value):
         return value
     plain = len(words(value)) == 1 and value.isalpha() and value.lower() not in _NOT_PLACES
-    return value if plain or re.match(r"an?\s.*\b(?:town|village|city|suburb|farm|flat|house|apartment)\b", value) else ""
+    return (
+        value if plain or re.match(r"an?\s.*\b(?:town|village|city|suburb|farm|flat|house|apartment)\b", value) else ""
+    )
 
 
 _NOT_PLACES = _NOT_NAMES | word_set(
@@ -101,15 +110,19 @@ def _work(text: str) -> str:
 def _employer(text: str) -> str:
     value = re.split(r"\s(?:as|with)\s", _without_time(_value(text, 14)))[0]
     named = any(c.isupper() for c in value) or re.match(r"(?:an?|the)\s+\w+", value)
-    vague = re.match(r"(?:a\s+living|the\s+(?:moment|weekend|time|best|money)|an?\s+(?:while|bit|long|few|time))", value, re.I)
+    vague = re.match(
+        r"(?:a\s+living|the\s+(?:moment|weekend|time|best|money)|an?\s+(?:while|bit|long|few|time))", value, re.I
+    )
     return value if named and not vague and len(words(value)) <= 7 and not _NO_START.match(value) else ""
 
 
 def _date(text: str) -> str:
     month = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
     day = r"\d{1,2}(?:st|nd|rd|th)?"
-    shape = rf"\d{{4}}-\d\d-\d\d|{day}\s+(?:of\s+)?{month}(?:,?\s+\d{{4}})?|{month}\s+(?:the\s+)?{day}(?:,?\s+\d{{4}})?|" \
+    shape = (
+        rf"\d{{4}}-\d\d-\d\d|{day}\s+(?:of\s+)?{month}(?:,?\s+\d{{4}})?|{month}\s+(?:the\s+)?{day}(?:,?\s+\d{{4}})?|"
         rf"{month}\s+\d{{4}}|\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}|\d{{4}}\b"
+    )
     found = re.match(rf"\s*(?:on\s+|in\s+)?(?:the\s+)?({shape})", text, re.IGNORECASE)
     return found.group(1).rstrip(".") if found else ""
 
@@ -132,7 +145,7 @@ def _short(text: str) -> str:
 
 
 def _diet(text: str) -> str:
-    return text.strip().lower()
+    return next(iter(words(text)), "").lower()
 
 
 def _email(text: str) -> str:
@@ -147,7 +160,7 @@ def _phone(text: str) -> str:
 
 def _address(text: str) -> str:
     found = re.match(r"\s*([^.;!?\n]{5,90})", text)
-    value = re.split(r"\s(?:and|but)\s+(?:i|my|it)\b", found.group(1))[0].strip(" ,") if found else ""
+    value = re.split(r"\s(?:and|but)\s+(?:i|my|it)\b", " ".join(found.group(1).split()))[0].strip(" ,") if found else ""
     return value if any(c.isdigit() for c in value) and not _NO_START.match(value) else ""
 
 
@@ -160,10 +173,11 @@ _KIN = (
     r"(?P<kin>partner|wife|husband|fianc[eé]e?|boyfriend|girlfriend|son|daughter|brother|sister|mother|mom|mum|father|dad|"
     r"dog|cat|boss|manager|(?:best\s+)?friend|grandmother|grandfather|grandma|grandpa|aunt|uncle|cousin|roommate|flatmate)"
 )
-_KIN_ADJ = r"(?:(?:older|younger|elder|little|big|twin|eldest|youngest|new|pet)\s+)?"
-MANY = word_set(
-    "son daughter brother sister dog cat friend aunt uncle cousin roommate flatmate"
+_ENDS = (  # what may follow a word that ends a statement: "I'm vegan", not "I'm vegan-friendly", "a vegan cook"
+    r"(?=\s*(?:$|[.,;:!?)\n]|[^\x00-\uffff])|\s+(?:and|but|or|so|since|because|now|for|as|though|too|these|by|at|anymore)\b)"
 )
+_KIN_ADJ = r"(?:(?:older|younger|elder|little|big|twin|eldest|youngest|new|pet)\s+)?"
+MANY = word_set("son daughter brother sister dog cat friend aunt uncle cousin roommate flatmate")
 
 
 def _rule(
@@ -175,37 +189,86 @@ def _rule(
 RULES: tuple[Rule, ...] = (
     _rule("name", r"my\s+(?:full\s+|first\s+)?name(?:\s+is|['’]s)\s+", "Name", _name),
     _rule("called", rf"{_AM}\s+(?:called|named)\s+", "Name", _name),
-    _rule("call me", r"(?:(?:please|just|you\s+can|you\s+may|people|friends|everyone)\s+)*call\s+me\s+", "Goes by", _name),
-    _rule("no home", rf"(?:{_I}\s+(?:no\s+longer|don['’]?t)\s+live|{_AM}\s+no\s+longer\s+living)\s+in\s+", "Lives in", _place,
-          ended=True),
+    _rule(
+        "call me", r"(?:(?:please|just|you\s+can|you\s+may|people|friends|everyone)\s+)*call\s+me\s+", "Goes by", _name
+    ),
+    _rule(
+        "no home",
+        rf"(?:{_I}\s+(?:no\s+longer|don['’]?t)\s+live|{_AM}\s+no\s+longer\s+living)\s+in\s+",
+        "Lives in",
+        _place,
+        ended=True,
+    ),
     _rule("home", rf"{_I}\s+{_NOW}(?:live|reside)\s+{_NOW}in\s+", "Lives in", _place),
     _rule("home now", rf"{_AM}\s+{_NOW}(?:living|based)\s+{_NOW}in\s+", "Lives in", _place),
-    _rule("moved", rf"(?:{_I}|i['’]?ve|i\s+have)\s+{_NOW}moved\s+(?:back\s+|over\s+|house\s+)?to\s+", "Lives in", _place),
-    _rule("no work", rf"(?:{_I}\s+no\s+longer\s+work|{_AM}\s+no\s+longer\s+working)\s+(?:at|for)\s+", "Works at", _employer,
-          ended=True),
+    _rule(
+        "moved", rf"(?:{_I}|i['’]?ve|i\s+have)\s+{_NOW}moved\s+(?:back\s+|over\s+|house\s+)?to\s+", "Lives in", _place
+    ),
+    _rule(
+        "no work",
+        rf"(?:{_I}\s+no\s+longer\s+work|{_AM}\s+no\s+longer\s+working)\s+(?:at|for)\s+",
+        "Works at",
+        _employer,
+        ended=True,
+    ),
     _rule("works as", rf"{_I}\s+{_NOW}work\s+{_NOW}as\s+", "Works as", _work),
     _rule("working as", rf"{_AM}\s+{_NOW}working\s+{_NOW}as\s+", "Works as", _work),
-    _rule("job", r"my\s+(?:current\s+|new\s+)?(?:job|profession|occupation)\s+is\s+(?=an?\s|being\s|the\s)", "Works as",
-          _work),
+    _rule(
+        "job",
+        r"my\s+(?:current\s+|new\s+)?(?:job|profession|occupation)\s+is\s+(?=an?\s|being\s|the\s)",
+        "Works as",
+        _work,
+    ),
     _rule("employer", rf"{_I}\s+{_NOW}work\s+{_NOW}(?:at|for)\s+", "Works at", _employer),
     _rule("employer now", rf"{_AM}\s+{_NOW}working\s+{_NOW}(?:at|for)\s+", "Works at", _employer),
     _rule("born", r"i\s+was\s+born\s+(?=on\s|in\s)", "Birthday", _date),
     _rule("birthday", r"my\s+(?:birthday|date\s+of\s+birth|birth\s*day)(?:\s+is|['’]s)\s+", "Birthday", _date),
     _rule("age", rf"{_AM}\s+{_NOW}(?=\d{{1,3}}\s+years?\s+old|\d{{1,3}}[\s-]year[\s-]old)", "Age", _number),
-    _rule("kin", rf"my\s+{_KIN_ADJ}{_KIN}(?:\s+is\s+(?:called|named)|['’]s\s+(?:called|named)|['’]s\s+name(?:\s+is|['’]s))\s+",
-          "", _name),
+    _rule(
+        "kin",
+        rf"my\s+{_KIN_ADJ}{_KIN}(?:\s+is\s+(?:called|named)|['’]s\s+(?:called|named)|"
+        r"['’]s\s+name(?:\s+is|['’]s))\s+",
+        "",
+        _name,
+    ),
     _rule("has", rf"{_I}\s+have\s+an?\s+{_KIN_ADJ}{_KIN}\s+(?:called|named|whose\s+name\s+is)\s+", "", _name),
-    _rule("allergy", rf"{_AM}\s+{_NOW}(?:(?:very|severely|highly)\s+)?allergic\s+to\s+", "Allergic to", _thing, single=False),
-    _rule("no diet", rf"{_AM}\s+(?:no\s+longer|not)\s+(?:an?\s+)?(?=(?P<diet>vegetarian|vegan|pescatarian)\b)", "Diet", _diet,
-          ended=True),
-    _rule("diet", rf"{_AM}\s+{_NOW}(?:an?\s+)?(?:strict\s+)?(?=(?P<diet>vegetarian|vegan|pescatarian)\b(?!\s+\w+ing))", "Diet",
-          _diet),
-    _rule("favourite", r"my\s+(?:all[- ]time\s+)?favou?rite\s+(?P<of>[\w-]+(?:\s+[\w-]+){0,2}?)(?:\s+is|['’]s)\s+", "", _thing),
-    _rule("dislikes", rf"{_I}\s+{_NOW}(?:hate|dislike|can['’]?t\s+stand|(?:don['’]?t|do\s+not)\s+(?:really\s+)?like)\s+",
-          "Dislikes", _short, single=False),
+    _rule(
+        "allergy",
+        rf"{_AM}\s+{_NOW}(?:(?:very|severely|highly)\s+)?allergic\s+to\s+",
+        "Allergic to",
+        _thing,
+        single=False,
+    ),
+    _rule(
+        "no diet",
+        rf"{_AM}\s+(?:no\s+longer|not)\s+(?:an?\s+)?(?=(?P<diet>vegetarian|vegan|pescatarian){_ENDS})",
+        "Diet",
+        _diet,
+        ended=True,
+    ),
+    _rule(
+        "diet",
+        rf"{_AM}\s+{_NOW}(?:an?\s+)?(?:strict\s+)?"
+        rf"(?=(?P<diet>vegetarian|vegan|pescatarian){_ENDS})",
+        "Diet",
+        _diet,
+    ),
+    _rule(
+        "favourite",
+        r"my\s+(?:all[- ]time\s+)?favou?rite\s+(?P<of>[\w-]+(?:\s+[\w-]+){0,2}?)(?:\s+is|['’]s)\s+",
+        "",
+        _thing,
+    ),
+    _rule(
+        "dislikes",
+        rf"{_I}\s+{_NOW}(?:hate|dislike|can['’]?t\s+stand|(?:don['’]?t|do\s+not)\s+(?:really\s+)?like)\s+",
+        "Dislikes",
+        _short,
+        single=False,
+    ),
     _rule("likes", rf"{_I}\s+{_NOW}(?:like|love|enjoy|adore)\s+", "Likes", _short, single=False),
     _rule("prefers", rf"{_I}\s+{_NOW}prefer\s+", "Prefers", _short, single=False),
     _rule("email", r"my\s+e-?mail(?:\s+address)?(?:\s+is|['’]s|:)\s*", "Email", _email),
     _rule("phone", r"my\s+(?:(?:tele)?phone|mobile|cell)(?:\s+number)?(?:\s+is|['’]s|:)\s*", "Phone", _phone),
     _rule("address", r"my\s+(?:home\s+|postal\s+)?address(?:\s+is|['’]s|:)\s*", "Address", _address),
-)  # fmt: skip
+)

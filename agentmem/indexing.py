@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from agentmem.crashpoints import crash_point
 from agentmem.errors import BackendError, EmbedderMismatchError
 from agentmem.keys import key_hash, message_keys, passage_keys
 from agentmem.types import Message, Passage
@@ -120,6 +121,8 @@ class Indexer:
                 self._agent.vectors.set_watermark("recall", watermark)
             if passages:
                 self._agent.vectors.set_watermark("archival", passages[-1].id)
+            crash_point("attach.before_commit")
+        crash_point("attach.committed")
         return len({(t, r) for t, r, _, _ in fresh})
 
     def embed_new(self, embedder: EmbedderRow, texts: dict[bytes, str]) -> dict[bytes, NDArray[np.float32]]:
@@ -207,6 +210,7 @@ def reembed(
                 rows = dict(zip(missing, embed_checked(embedder, [texts[h] for h in missing]), strict=True))
                 with store.write():
                     agent.vectors.add_embeddings(row.id, rows)
+            crash_point("reembed.batch")
             done += len(messages) + len(passages)
             if progress is not None:
                 progress(done, total)
@@ -232,6 +236,8 @@ def reembed(
                     break
         store.activate_embedder(row.id)
         store.drop_embedders_but(row.id)
+        crash_point("reembed.before_switch")
+    crash_point("reembed.switched")
     for agent in agents:
         for index in agent.dense.values():
             index.forget()

@@ -30,18 +30,14 @@ STOP_WORDS: frozenset[str] = word_set(
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"\d+(?:[.,:]\d+)*(?![^\W{_CJK}])|[{_CJK}]|[^\W{_CJK}]+(?:['’][^\W{_CJK}]+)*")
 
-_NEVER_END = word_set(
-    "mr mrs ms dr prof st mt vs e.g i.e cf fig vol approx dept gen sen rep rev capt sgt lt"
-)
+_NEVER_END = word_set("mr mrs ms dr prof st mt vs e.g i.e cf fig vol approx dept gen sen rep rev capt sgt lt")
 _SELDOM_END = word_set(
     "etc a.m p.m am pm inc ltd co corp jr sr no u.s u.k u.n ph.d b.a m.a d.c jan feb mar apr jun jul aug sep sept "
     "oct nov dec mon tue wed thu fri sat"
 )
 _EMOJI = "\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d"
 _CLOSERS = "\"'”’»)]*"
-_BORDER = re.compile(
-    rf"[.!?…]+[{_CLOSERS}]*(?:[ \t]*[{_EMOJI}]+)*|[。！？；]+[”’」』）]*|[{_EMOJI}]+(?=\s+[A-Z])|\n"
-)
+_BORDER = re.compile(rf"[.!?…]+[{_CLOSERS}]*(?:[ \t]*[{_EMOJI}]+)*|[。！？；]+[”’」』）]*|[{_EMOJI}]+(?=\s+[A-Z])|\n")
 _TOKEN_BEFORE = re.compile(r"[^\W_]+(?:\.[^\W_]+)*$")
 _EDGE_SPACE = re.compile(r"\s*")
 
@@ -74,9 +70,8 @@ def _ends_here(text: str, start: int, match: re.Match[str]) -> bool:
         return not following.islower() and not following.isdigit()
     if len(word) == 1 and word.isupper() and word != "I":  # an initial: J. Smith
         return False
-    if word.isdigit() and token is not None and not text[start : token.start()].strip():  # "1. First"
-        return False
-    return True
+    numbered = word.isdigit() and token is not None and not text[start : token.start()].strip()
+    return not numbered  # "1. First" is one item of a list
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
@@ -118,7 +113,8 @@ _ASKING_START = re.compile(
     r"(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|should|shall|might)\b"
     r"|(?:what|who|where|when|how)(?:'s|’s|s)\s"
     r"|how\s+(?:many|much|long|old|far|often|come|about)\b|who\s+\w+s\b|what\s+about\b"
-    r"|(?:do|does|did|is|are|was|were|can|could|will|would|should|have|has|had|am|shall|may|might|don't|didn't|isn't|"
+    r"|(?!do\s+(?:it|this|that|the|your|my|not)\b)"
+    r"(?:do|does|did|is|are|was|were|can|could|will|would|should|have|has|had|am|shall|may|might|don't|didn't|isn't|"
     r"aren't)\s+(?:i|you|he|she|it|we|they|the|my|your|his|her|our|their|there|this|that|any|anyone|someone)\b"
     r"|(?:can|could|would|will)\s+(?:you|u)\b"
     r"|(?:tell|remind|show)\s+me\s+(?:again\s+)?(?:who|whom|whose|what|when|where|why|how|which|about|if|whether)\b"
@@ -146,7 +142,7 @@ _IRREGULAR_FORMS = (
     "wear:wore worn; sing:sang sung; swim:swam swum swimming; draw:drew drawn; come:came; become:became; hear:heard; "
     "stand:stood; understand:understood; pay:paid; fall:fell fallen; hurt:hurting; lead:led; ride:rode ridden; "
     "rise:rose risen; show:shown; sit:sat; steal:stole stolen; throw:threw thrown; wake:woke woken; child:children "
-    "kid kids; man:men; woman:women; person:people; mouse:mice; foot:feet; tooth:teeth; wife:wives; life:lives; "
+    "kid kids; man:men; woman:women; person:people; mouse:mice; foot:feet; tooth:teeth; wife:wives; "
     "mother:mom mum mommy; father:dad daddy; photo:photograph photos pic pics picture pictures; movie:film films "
     "movies; marry:married marriage; good:better best; bad:worse worst; bake:baked baking; die:died dying; lie:lying; "
     "favorite:favourite; color:colour; tv:television; bike:bicycle; begin:start started starting starts; big:bigger "
@@ -157,6 +153,7 @@ _IRREGULAR = {
     for base, forms in (entry.split(":") for entry in _IRREGULAR_FORMS.split(";"))
     for form in forms.split()
 }
+_SHORT = re.compile(r"[^aeiou][aeiouy][^aeiouwxy]$")
 _VOWEL_RUNS = re.compile(r"[aeiouy]+[^aeiouy]")
 
 
@@ -186,7 +183,7 @@ def _inflection_off(word: str) -> str:
     for ending in ("ed", "ing"):
         base = word[: -len(ending)]
         if word.endswith(ending) and len(base) > 1 and re.search(r"[aeiouy]", base):
-            if base.endswith(("at", "bl", "iz")):
+            if base.endswith(("at", "bl", "iz")) or (_syllables(base) == 1 and _SHORT.search(base)):
                 return base + "e"
             if len(base) > 2 and base[-1] == base[-2] and base[-1] not in "lsz":
                 return base[:-1]
@@ -212,8 +209,10 @@ def stem(word: str) -> str:
             if _syllables(base) >= least:
                 word = base + instead
             break
-    if word.endswith("e") and _syllables(word[:-1]) >= 1:
-        word = word[:-1]
+    if word.endswith("e"):
+        base = word[:-1]
+        if _syllables(base) > 1 or (_syllables(base) == 1 and not _SHORT.search(base)):
+            word = base
     return word
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agentmem.budget import Budget
+from agentmem.crashpoints import crash_point
 from agentmem.eviction import plan_eviction
 from agentmem.planning import Shape, message_cost, used_tokens
 from agentmem.queue import entry_of
@@ -22,7 +23,8 @@ Log = Callable[[str, Mapping[str, Any]], object]
 class Pager:
     """Holds the current epoch and its queue in memory; SQLite is the truth and is asked whether it moved on.
 
-    The work of adding a message does not depend on how many are stored: only the queue is read.
+    The work of adding a message does not depend on how many are stored: only the queue is read. Threads may share it:
+    what it holds changes under the database's lock, and a queue that was given out is never changed.
     """
 
     def __init__(self, store: AgentStore, clock: Callable[[], datetime], log: Log) -> None:
@@ -33,7 +35,7 @@ class Pager:
         self._queue: list[Message] = []
         self._costs: list[int] = []
         self._tokens = 0
-        self._last = 0
+        self._last = self._erasure = 0
         self._measured_by: tuple[object, int] | None = None
 
     def forget(self) -> None:
@@ -42,26 +44,31 @@ class Pager:
 
     def state(self, upto: int | None = None) -> tuple[Epoch, list[Message]]:
         """The current epoch and its queue, caught up with other processes; messages after `upto` are left for later."""
+        with self._store.db.lock:
+            last, number, erasure = self._now()
+            if number == 0:
+                self._start_first()
+                return self.state(upto)
+            last = last if upto is None else min(last, upto)
+            if self._epoch is None or (self._epoch.number, self._erasure) != (number, erasure):
+                self._epoch = self._store.journal.epoch()
+                assert self._epoch is not None
+                self._queue, self._costs, self._tokens = [], [], 0
+                self._last, self._erasure = self._epoch.first_message - 1, erasure
+                self._measured_by = None
+            if last > self._last:
+                self._queue = self._queue + self._store.recall.since(self._last + 1, last)
+                self._last = last
+            return self._epoch, self._queue
+
+    def _now(self) -> tuple[int, int, int]:
+        """The newest message, epoch and erasure in SQLite: what was erased must leave the queue in every process."""
         row = self._store.db.row(
-            "SELECT a.next_message - 1, (SELECT max(number) FROM epochs WHERE agent_id = a.id) FROM agents a"
-            " WHERE a.id = ?",
+            "SELECT a.next_message - 1, (SELECT max(number) FROM epochs WHERE agent_id = a.id),"
+            " (SELECT max(number) FROM events WHERE agent_id = a.id AND kind = 'erase') FROM agents a WHERE a.id = ?",
             (self._store.agent_id,),
         )
-        last, number = (int(row[0]), int(row[1] or 0)) if row else (0, 0)
-        if number == 0:
-            self._start_first()
-            return self.state(upto)
-        last = last if upto is None else min(last, upto)
-        if self._epoch is None or self._epoch.number != number:
-            self._epoch = self._store.journal.epoch()
-            assert self._epoch is not None
-            self._queue, self._costs, self._tokens = [], [], 0
-            self._last = self._epoch.first_message - 1
-            self._measured_by = None
-        if last > self._last:
-            self._queue += self._store.recall.since(self._last + 1, last)
-            self._last = last
-        return self._epoch, self._queue
+        return (int(row[0]), int(row[1] or 0), int(row[2] or 0)) if row else (0, 0, 0)
 
     def pressure(self, budget: Budget, shape: Shape, upto: int | None = None) -> Pressure:
         """How full the prompt is."""
@@ -69,8 +76,9 @@ class Pager:
 
     def used(self, budget: Budget, shape: Shape, upto: int | None = None) -> int:
         """Tokens of the prompt as it would be now."""
-        epoch, _ = self.state(upto)
-        return used_tokens(epoch, self._measure(budget, shape), budget, shape)
+        with self._store.db.lock:
+            epoch, _ = self.state(upto)
+            return used_tokens(epoch, self._measure(budget, shape), budget, shape)
 
     def page_out(
         self,
@@ -87,15 +95,17 @@ class Pager:
         """Start a new epoch without the oldest turns; None when nothing can leave.
 
         The summary is made first, outside the transaction (a model may take its time); if another process has flushed
-        meanwhile, its epoch stands and ours is dropped.
+        or erased meanwhile, that stands and ours is dropped.
         """
-        epoch, queue = self.state(upto)
-        self._measure(budget, shape)
+        with self._store.db.lock:
+            epoch, queue = self.state(upto)
+            queue_tokens, erasure = self._measure(budget, shape), self._erasure
+            costs = self._costs[: len(queue)]
         fixed = used_tokens(epoch, 0, budget, shape) + max(
             0, budget.summary_tokens - shape.counter.count(epoch.summary)
         )
         plan = plan_eviction(
-            [entry_of(m, c) for m, c in zip(queue, self._costs, strict=True)],
+            [entry_of(m, c) for m, c in zip(queue, costs, strict=True)],
             fixed_tokens=fixed,
             target_tokens=budget.target_tokens,
             keep_last=keep_last,
@@ -106,8 +116,7 @@ class Pager:
         evicted = queue[: plan.cut]
         summary = summarise(epoch.summary, evicted, budget.summary_tokens, shape.counter)
         with transaction():
-            current = self._store.journal.epoch()
-            if current is None or current.number != epoch.number:
+            if self._now()[1:] != (epoch.number, erasure):
                 self.forget()
                 return None
             new = self._next(epoch, plan.first_kept, summary, evicted)
@@ -119,17 +128,20 @@ class Pager:
                     "from": evicted[0].id,
                     "to": evicted[-1].id,
                     "messages": len(evicted),
-                    "tokens_before": used_tokens(epoch, self._tokens, budget, shape),
+                    "tokens_before": used_tokens(epoch, queue_tokens, budget, shape),
                     "tokens_after": plan.tokens_after,
                     "target_met": plan.met,
                     "by_model": summary.by_model,
                     "reason": reason,
                 },
             )
-        self._epoch = new
-        self._queue = queue[plan.cut :]
-        self._costs = self._costs[plan.cut :]
-        self._tokens = sum(self._costs)
+            crash_point("page_out.before_commit")
+        crash_point("page_out.done")
+        with self._store.db.lock:
+            if self._epoch is epoch:
+                self._epoch = new
+                self._queue, self._costs = self._queue[plan.cut :], self._costs[plan.cut :]
+                self._tokens = sum(self._costs)
         return new
 
     def fold_in(self, reason: str, transaction: Callable[[], Any]) -> Epoch:

@@ -98,11 +98,13 @@ def pack(hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter
         chosen.append(item)
         days.add(heading)
         used += cost
-    if not chosen:
-        return EMPTY_PAGE
-    items = _in_time(chosen)
-    text = page_text(items)
-    return Page(text, counter.count(text), items)
+    while chosen:
+        items = _in_time(chosen)
+        text = page_text(items)
+        if (total := counter.count(text)) <= max_tokens:
+            return Page(text, total, items)
+        chosen.pop()  # times of several zones: a day may need its heading more than once
+    return EMPTY_PAGE
 
 
 def _cost(item: PageItem, extra: int, room: int, counter: TokenCounter) -> int | None:

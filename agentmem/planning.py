@@ -9,8 +9,9 @@ from agentmem import prompts
 from agentmem.budget import Budget
 from agentmem.context import PromptPlan, Written, ledger, render
 from agentmem.errors import ContextOverflowError
+from agentmem.eviction import whole_cuts
 from agentmem.protocols import TokenCounter
-from agentmem.queue import content_of, shorten
+from agentmem.queue import content_of, entry_of, shorten
 from agentmem.tokens import cut_text
 from agentmem.types import EMPTY_PAGE, ChatMessage, Epoch, Ledger, Message, Page, ToolSpec
 
@@ -137,8 +138,8 @@ def _fit(
     while start > 0 and costs[start - 1] <= room:
         start -= 1
         room -= costs[start]
-    while start < len(queue) and queue[start].role == "tool":
-        start += 1  # its call did not fit: a result never stands alone
+    # Where a call did not fit its result goes too: none stands alone.
+    start = next((n for n in whole_cuts([entry_of(m, 0) for m in queue]) if n >= start), len(queue))
     kept = queue[start:]
     for m in kept:
         if (cut := shorten(m, entry, counter)) is not None:
@@ -153,8 +154,7 @@ def _fit(
         epoch=epoch.number,
         first=kept[0].id if kept else 1,
         last=kept[-1].id if kept else 0,
-        turn=ask.turn[0].id if ask.turn else 0,
-        turn_last=ask.turn[-1].id if ask.turn else 0,
+        turn=tuple(m.id for m in ask.turn),
         query=query,
         cuts=tuple(cuts),
         pieces=tuple((i.hit.id, i.start, i.end) for i in page.items),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agentmem.eviction import QueueEntry
 from agentmem.tokens import cut_text
-from agentmem.types import ChatMessage, Message
+from agentmem.types import ChatMessage, Message, Role
 
 if TYPE_CHECKING:
     from agentmem.protocols import TokenCounter
@@ -56,18 +56,23 @@ def content_of(message: Message, cut: Cut | None) -> str:
         )
     if message.role == "system":
         return f"[memory] {content}"
+    if message.role == "tool" and message.tool_call_id is None:
+        return f"[tool] {content}"
     return f"{message.name}: {content}" if message.name and message.role == "user" else content
 
 
 def chat_message(message: Message, cut: Cut | None) -> ChatMessage:
     """A stored message as one of a prompt. Notes of the memory itself speak in the user's place, never the system's."""
-    role = "user" if message.role == "system" else message.role
-    return ChatMessage(role, content_of(message, cut), message.tool_calls, message.tool_call_id)
+    return ChatMessage(_role(message), content_of(message, cut), message.tool_calls, message.tool_call_id)
 
 
 def entry_of(message: Message, num_tokens: int) -> QueueEntry:
     """A message as the eviction plan sees it."""
     calls = frozenset(c.id for c in message.tool_calls)
-    role = "user" if message.role == "system" else message.role
-    return QueueEntry(message.id, role, num_tokens, calls, message.tool_call_id)
+    return QueueEntry(message.id, _role(message), num_tokens, calls, message.tool_call_id)
+
+
+def _role(message: Message) -> Role:
+    # An imported result that names no call answers none: models refuse a prompt with one.
+    return "user" if message.role == "system" or (message.role == "tool" and message.tool_call_id is None) else message.role
 

@@ -15,13 +15,13 @@ WEIGHTS: Mapping[str, float] = {
     "dense": 1.0,
     "lexical": 1.0,
     "around": 0.45,
-    "dense_before": 0.25,
-    "session": 0.25,
-    "speaker": 0.5,
-    "time": 0.8,
+    "dense_before": 0.15,
+    "session": 0.5,
+    "speaker": 1.0,
+    "time": 1.2,
     "exact": 3.0,
     "kind": 0.35,
-    "question": -0.5,
+    "question": -0.8,
 }
 # Measured together: the raw signals shown by explain, which are comparable between queries.
 RAW = ("cosine", "bm25")

@@ -12,7 +12,8 @@ The confidence rule. Confidence is a logistic function (`CONFIDENCE`) of raw sig
 question: the share of the question's content words, by rarity, that the cited turn and the paged-in turns next to it
 cover; for a question that names one speaker, that share by the speaker's own turns minus by the others' turns, and
 whether the cited turn is the speaker's; the raw cosine, where the hit has it. Below `THRESHOLD` the reader abstains;
-it also abstains when nothing of the question is covered at all. Without items confidence is 0.
+confidence is 0 without items, when nothing of the question is covered, and, where no speaker is named, when less than
+`COVER_FLOOR` of it is covered or the one asked about ("does Clara work", "my brother") is not in those turns.
 
 Core-memory lines such as `Lives in: Lisbon` answer questions of the user about themself ("Where do I live?") when
 the line covers the question's content words; the sentence then ends in `[core:human]` and there is no citation, as a
@@ -26,10 +27,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from agentmem import reading_weights
+from agentmem.asking import Asking
 from agentmem.core_lines import answer_from_blocks
 from agentmem.dates import DateMention, day_phrase, find_dates, spoken
 from agentmem.evidence import Candidate, Evidence
-from agentmem.spans import Phrases, asides, runs, suits
+from agentmem.language import words
+from agentmem.phrases import Phrases
+from agentmem.spans import asides, runs, suits
 from agentmem.times import day_words
 from agentmem.types import Answer, Block, Citation, Hit, PageItem, Tier
 
@@ -43,11 +47,13 @@ MAX_QUOTE_WORDS = 60
 RECENCY_MARGIN = 2.0
 PART_MARGIN = 1.0
 COVER_SHARE = 0.7
+COVER_FLOOR = 0.2
+TRIM = True
 
 
 def worth(features: Mapping[str, float], weights: Mapping[str, float]) -> float:
     """The weighted sum of named features."""
-    return sum(weights.get(name, 0.0) * value for name, value in features.items())
+    return sum([weights[name] * value for name, value in features.items() if name in weights])
 
 
 def _is_rival(a: Candidate, b: Candidate, evidence: Evidence) -> bool:
@@ -61,6 +67,11 @@ def _is_rival(a: Candidate, b: Candidate, evidence: Evidence) -> bool:
     return bool(same[0]) and same[0] == same[1] and evidence.cover(same[0]) > 0.6
 
 
+def _said(c: Candidate) -> float:
+    """What a sentence is worth by itself, whatever the search made of its turn."""
+    return worth({f: v for f, v in c.features.items() if f not in ("score", "top")}, reading_weights.SENTENCE)
+
+
 def rank_sentences(evidence: Evidence) -> list[tuple[float, Candidate]]:
     """All sentences, best first, statements that a newer one of the same kind replaces last."""
     weights = reading_weights.SENTENCE
@@ -69,9 +80,10 @@ def rank_sentences(evidence: Evidence) -> list[tuple[float, Candidate]]:
     if not ranked or evidence.asking.kind == "when" or evidence.asking.many:
         return ranked
     top_score, top = ranked[0]
+    said = [_said(c) for _, c in ranked[: SENTENCES_READ * 2]]
     rivals = [0]
-    for n, (score, c) in enumerate(ranked[1 : SENTENCES_READ * 2], 1):
-        if top_score - score < RECENCY_MARGIN and c.item != top.item and _is_rival(top, c, evidence):
+    for n, (_, c) in enumerate(ranked[1 : SENTENCES_READ * 2], 1):
+        if abs(said[0] - said[n]) < RECENCY_MARGIN and c.item != top.item and _is_rival(top, c, evidence):
             rivals.append(n)
     times = {n: evidence.items[ranked[n][1].item].hit.at.replace(tzinfo=None) for n in rivals}
     pick = min(rivals, key=lambda n: times[n]) if evidence.asking.past else max(rivals, key=lambda n: times[n])
@@ -80,9 +92,7 @@ def rank_sentences(evidence: Evidence) -> list[tuple[float, Candidate]]:
     return [(top_score, ranked[pick][1]), *rest, *behind]
 
 
-def sentences_read(
-    evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]
-) -> list[tuple[float, Candidate]]:
+def sentences_read(evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]) -> list[tuple[float, Candidate]]:
     """The best sentences. Between named people an answer often stands in the turn after the one that has the
     question's words; elsewhere a statement says all, and a sentence that covers far less than another is left out."""
     best = list(ranked[:SENTENCES_READ])
@@ -101,7 +111,9 @@ def answer_runs(evidence: Evidence, c: Candidate) -> Iterator[tuple[int, int]]:
             yield i, j
 
 
-def rank_phrases(evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]) -> list[tuple[float, Candidate, int, int]]:
+def rank_phrases(
+    evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]
+) -> list[tuple[float, Candidate, int, int]]:
     """The phrases of the best sentences, best first: score, sentence, first word, word after the last."""
     weights = reading_weights.PHRASE
     out: list[tuple[float, Candidate, int, int]] = []
@@ -133,7 +145,6 @@ def signals(evidence: Evidence, cited: Candidate) -> dict[str, float]:
     out = {
         "bias": 1.0,
         "cover": evidence.cover(stems),
-        "missing name": evidence.unnamed_here(stems),
         "sentence cover": cited.features["cover"],
         "type": cited.features["type"],
     }
@@ -144,6 +155,8 @@ def signals(evidence: Evidence, cited: Candidate) -> dict[str, float]:
         out["named"] = 1.0
         out["named minus others"] = evidence.cover(frozenset().union(*own)) - evidence.cover(frozenset().union(*others))
         out["cited speaker"] = evidence.speaks(k)
+    elif out["cover"] < COVER_FLOOR or evidence.is_elsewhere(stems):
+        out["cover"] = 0.0
     cosine = (evidence.items[k].hit.parts or {}).get("cosine")
     if cosine is not None:
         out["cosine"] = cosine - 0.4
@@ -169,7 +182,7 @@ def _who(hit: Hit) -> str:
 
 
 def _quote(text: str) -> str:
-    said = " ".join(text.split()).strip("\"“”")
+    said = " ".join(text.split()).strip('"“”')
     pieces = said.split(" ")
     return f'"{said}"' if len(pieces) <= MAX_QUOTE_WORDS else f'"{" ".join(pieces[:MAX_QUOTE_WORDS])} ..."'
 
@@ -210,7 +223,20 @@ def _when(evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]) -> tupl
     return phrase, "" if phrase.lower() == mention.text.lower() else said + "."
 
 
-def _parts(evidence: Evidence, ranked: list[tuple[float, Candidate]]) -> list[tuple[str, Candidate]]:
+def trimmed(asking: Asking, c: Candidate, i: int, j: int) -> int:
+    """Where a phrase begins without the question's own words: "hates cats" is "cats", "to peanuts" "peanuts"."""
+    last = next(iter(words(asking.text)[-1:]), "").lower()
+    while TRIM and i + 1 < j and not c.words[i].gap:
+        word = c.words[i]
+        if not (word.low == last or (word.stem and word.stem in asking.words - asking.focus)):
+            break
+        if c.words[i + 1].shape not in ("word", "cap", "num", "ing", "verb", "ly", "det"):
+            break
+        i += 1
+    return i
+
+
+def answer_parts(evidence: Evidence, ranked: list[tuple[float, Candidate]]) -> list[tuple[str, Candidate]]:
     """The phrases that answer, with their sentences: one, or up to three where the question asks for many."""
     phrases = rank_phrases(evidence, ranked)
     if not phrases:
@@ -222,10 +248,11 @@ def _parts(evidence: Evidence, ranked: list[tuple[float, Candidate]]) -> list[tu
     for score, c, i, j in phrases:
         if out and (not evidence.asking.many or best - score > PART_MARGIN or len(out) == MAX_PARTS):
             break
-        stems = {w.stem for w in c.words[i:j] if w.stem}
+        stems = {w.stem for w in c.words[i:j] if w.stem} - evidence.asking.words
         if stems & seen or any(c is o for _, o in out):
             continue
         seen |= stems
+        i = trimmed(evidence.asking, c, i, j)
         out.append((c.text[c.words[i].start : c.words[j - 1].end], c))
     return out
 
@@ -238,7 +265,8 @@ def _clause(c: Candidate) -> str:
 def _abstain(evidence: Evidence, k: int, confidence: float) -> Answer:
     hit = evidence.items[k].hit
     by = f", {hit.name}" if hit.name else ""
-    text = f"Nothing that is stored answers this; the nearest is {_mark(hit)} ({day_words(hit.at)}{by}), which does not say."
+    where = f"{_mark(hit)} ({day_words(hit.at)}{by})"
+    text = f"Nothing that is stored answers this; the nearest is {where}, which does not say."
     return Answer(text, "", confidence, True)
 
 
@@ -264,11 +292,13 @@ def read(
     elif kind == "yesno":
         parts, tail = [(_clause(ranked[0][1]), ranked[0][1])], ""
     else:
-        parts, tail = _parts(evidence, ranked), ""
+        parts, tail = answer_parts(evidence, ranked), ""
     first = parts[0][1]
     confidence = confidence_of(signals(evidence, first))
     if confidence < THRESHOLD:
         return _abstain(evidence, first.item, confidence)
-    said = [f"{_who(evidence.items[c.item].hit)}: {_quote(c.text)} {_mark(evidence.items[c.item].hit)}" for _, c in parts]
+    said = [
+        f"{_who(evidence.items[c.item].hit)}: {_quote(c.text)} {_mark(evidence.items[c.item].hit)}" for _, c in parts
+    ]
     citations = tuple(_cite(evidence, c) for _, c in parts)
     return Answer("; ".join(said) + tail, ", ".join(p for p, _ in parts), confidence, False, citations)

@@ -69,14 +69,14 @@ def replay(memory: Memory) -> Iterator[Replayed]:
 
 
 def _named(plan: PromptPlan) -> set[str]:
-    ids = {*range(plan.first, plan.last + 1), *range(plan.turn, plan.turn_last + 1)} if plan.turn else set()
+    ids = {*range(plan.first, plan.last + 1), *plan.turn}
     return {f"m{i}" for i in ids} | {ref for ref, _, _ in plan.pieces}
 
 
 def _stored(memory: Memory, plan: PromptPlan) -> list[Message]:
     recall = memory.records.recall
     queue = recall.since(plan.first, plan.last) if plan.last >= plan.first else []
-    return queue + (recall.since(plan.turn, plan.turn_last) if plan.turn else [])
+    return queue + recall.get(plan.turn)
 
 
 def _item(memory: Memory, ref: str, start: int, end: int) -> PageItem | None:

@@ -203,7 +203,8 @@ class Retrieval:
         store = self._agent
         embedder = self.indexer.fingerprint().id
         vectors = None if allowed is None else store.vectors.of_records(tier, allowed)
-        found = store.dense[tier].search(vector, embedder, top_k=most, allowed=vectors)
+        with store.db.lock:  # an index is not thread-safe
+            found = store.dense[tier].search(vector, embedder, top_k=most, allowed=vectors)
         owners = store.vectors.owners([v for v, _ in found])
         best: dict[int, float] = {}
         for vector_id, cosine in found:

@@ -86,7 +86,7 @@ def wordpiece_counter(tokenizer_json: Path, *, name: str) -> AdditiveCounter:
 def cut_text(text: str, max_tokens: int, counter: TokenCounter) -> int:
     """The largest number of characters, ending at a word boundary, of which `text`'s start costs at most `max_tokens`.
 
-    Counts O(log n) prefixes. 0 when not even the first word fits.
+    Counts O(log n) prefixes. A first word that does not fit is cut inside.
     """
     if max_tokens <= 0:
         return 0
@@ -95,8 +95,12 @@ def cut_text(text: str, max_tokens: int, counter: TokenCounter) -> int:
     if upper == len(text) and counter.count(text) <= max_tokens:
         return len(text)
     ends = [m.start() for m in re.finditer(r"\s+", text[:upper]) if m.start() > 0]
-    if not ends:  # one long word: cut inside it
-        ends = list(range(1, upper + 1))
+    return _last_fitting(text, ends, max_tokens, counter) or _last_fitting(
+        text, range(1, (ends[0] if ends else upper) + 1), max_tokens, counter
+    )
+
+
+def _last_fitting(text: str, ends: Sequence[int], max_tokens: int, counter: TokenCounter) -> int:
     low, high = -1, len(ends) - 1
     while low < high:
         middle = (low + high + 1) // 2

@@ -18,6 +18,10 @@ TIERS = ("recall", "archival")
 class AgentStore:
     """The parts, bound to one agent id."""
 
+    SCRUB_DUE = "scrub_due"
+    """A cursor, set in the transaction of an erasure and dropped when the file is scrubbed: what was killed in between
+    is finished when the agent is next opened."""
+
     def __init__(
         self, db: Database, agent_id: int, name: str, *, folder: Path | None, index: str, notify: Notify
     ) -> None:

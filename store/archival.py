@@ -64,17 +64,18 @@ class Archival:
         self.add(sorted(passages, key=lambda p: -p.id))
 
     def supersede(self, old: Passage, new: Passage) -> Passage:
-        """Close `old` at the moment `new` begins to hold, and add `new`; within the caller's transaction."""
+        """Close `old` when `new` begins to hold (if it has not ended before), and add `new`; within the caller's transaction."""
         if old.superseded_by is not None:
             raise InvalidInputError(
                 "passage_id", old.ref, f"was superseded by p{old.superseded_by} already", hint="supersede that one"
             )
         self.add([new])
+        ends = min((t for t in (old.valid_to, new.valid_from) if t is not None), key=utc_seconds)
         self._db.run(
             "UPDATE passages SET valid_to = ?, valid_to_utc = ?, superseded_by = ? WHERE agent_id = ? AND id = ?",
-            (format_time(new.valid_from), utc_seconds(new.valid_from), new.id, self._agent, old.id),
+            (format_time(ends), utc_seconds(ends), new.id, self._agent, old.id),
         )
-        return replace(old, valid_to=new.valid_from, superseded_by=new.id)
+        return replace(old, valid_to=ends, superseded_by=new.id)
 
     def get(self, ids: Sequence[int]) -> list[Passage]:
         """The passages that exist among `ids`, in the order of `ids`."""

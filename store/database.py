@@ -52,12 +52,14 @@ class Database:
     """A connection that may be shared between threads; every use holds one lock.
 
     `write()` is a transaction (BEGIN IMMEDIATE: it can't fail half-way for want of the lock); inside another one
-    it is a savepoint. Reads outside a transaction each see the newest commit.
+    it is a savepoint. Reads outside a transaction each see the newest commit. `rollbacks` counts what was undone, for
+    those who keep what they read.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         self.lock = threading.RLock()
+        self.rollbacks = 0
         try:
             self.connection = sqlite3.connect(
                 self.path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
@@ -91,14 +93,19 @@ class Database:
         with self.lock:
             try:
                 if self.connection.in_transaction:
-                    with self.tables.atomic():
-                        yield
+                    try:
+                        with self.tables.atomic():
+                            yield
+                    except BaseException:
+                        self.rollbacks += 1
+                        raise
                     return
                 self.connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield
                     self.connection.execute("COMMIT")
                 except BaseException:
+                    self.rollbacks += 1
                     if self.connection.in_transaction:
                         self.connection.execute("ROLLBACK")
                     raise

@@ -7,6 +7,7 @@ returns what that commit deleted, whichever process deleted it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,8 @@ class DenseIndex:
         self._generation = 0
         self._last_vector = 0
         self._changes = 0
+        self._outdated = False
+        self._undone_at: int | None = None
 
     @property
     def kind(self) -> str:
@@ -64,47 +67,59 @@ class DenseIndex:
         """(vector id, cosine) of the nearest, of `allowed` vector ids only if given."""
         import numpy as np
 
-        index = self._current(embedder_id, len(vector))
-        selected = None if allowed is None else np.array(sorted(allowed), np.int64)
-        return index.search(vector, top_k=top_k, allowed=selected)
+        with self._vectors.lock:
+            index = self._current(embedder_id, len(vector))
+            selected = None if allowed is None else np.array(sorted(allowed), np.int64)
+            return index.search(vector, top_k=top_k, allowed=selected)
 
     def ids(self, embedder_id: int, dim: int) -> list[int]:
         """Vector ids in the index after catching up, ascending."""
-        return [int(i) for i in self._current(embedder_id, dim).ids()]
+        with self._vectors.lock:
+            return [int(i) for i in self._current(embedder_id, dim).ids()]
 
     def rebuild(self, embedder_id: int, dim: int) -> int:
         """Build the index anew from SQLite and write its snapshot; how many vectors it has."""
-        self._start(embedder_id, dim)
-        self._catch_up(dim)
-        self.write()
-        return len(self._index) if self._index is not None else 0
+        with self._vectors.lock:
+            self._start(embedder_id, dim)
+            self._follow(dim)
+            self.write()
+            return len(self._index) if self._index is not None else 0
 
     def write(self) -> None:
         """Write the snapshot, if there is an index and a place for it."""
-        if self._index is None or self.path is None:
-            return
-        # What another process deleted since the last search must not come back in a file.
-        self._follow(self._index.dim)
-        head = SnapshotHead(self.kind, self._index.dim, self._embedder, self._generation, self._last_vector)
-        write_snapshot(self.path, head, self._index.to_bytes())
-        self._changes = 0
+        with self._vectors.lock:
+            if self._index is None or self.path is None or self._was_undone() or self._undone_at is not None:
+                return
+            # What another process deleted since the last search must not come back in a file.
+            self._follow(self._index.dim)
+            head = SnapshotHead(self.kind, self._index.dim, self._embedder, self._generation, self._last_vector)
+            write_snapshot(self.path, head, self._index.to_bytes())
+            self._changes, self._outdated = 0, False
         crash_point("snapshot.written")
 
     def write_if_due(self, *, closing: bool = False) -> None:
         """Write the snapshot when enough has changed since the last one."""
-        if self._index is None:
-            return
-        share = 0 if closing else int(SNAPSHOT_SHARE * len(self._index))
-        if self._changes >= max(SNAPSHOT_MIN_CHANGES, share):
-            self._save()
+        with self._vectors.lock:
+            # What a transaction in progress may still undo is not written; it is due afterwards as well.
+            if self._index is None or self._was_undone() or self._undone_at is not None:
+                return
+            share = 0 if closing else int(SNAPSHOT_SHARE * len(self._index))
+            # What was deleted must not survive in the file either.
+            if self._outdated or self._changes >= max(SNAPSHOT_MIN_CHANGES, share):
+                self._save()
 
     def _save(self) -> None:
         try:
             self.write()
         except StoreError as e:
             # The index serves without its file; the next try is as far away as if it had been written.
-            self._changes = 0
-            self._notify("index_not_saved", {"tier": self.tier, "reason": e.message})
+            self._changes, self._outdated = 0, False
+            self._say("index_not_saved", e.message)
+
+    def _say(self, kind: str, reason: str) -> None:
+        # A full disk keeps the log from being written too: that is no reason to fail a search or a close.
+        with suppress(StoreError):
+            self._notify(kind, {"tier": self.tier, "reason": reason})
 
     def forget(self) -> None:
         """Drop the index and its file: erased vectors must not stay in either."""
@@ -115,9 +130,10 @@ class DenseIndex:
                 leftover.unlink(missing_ok=True)
 
     def _current(self, embedder_id: int, dim: int) -> VectorIndex:
-        if self._index is None or self._embedder != embedder_id:
+        if self._was_undone() or self._index is None or self._embedder != embedder_id:
             self._open(embedder_id, dim)
-        self._catch_up(dim)
+        had_snapshot = self._generation > 0
+        self._outdated |= bool(self._follow(dim)) and had_snapshot
         assert self._index is not None
         self.write_if_due()
         return self._index
@@ -132,7 +148,7 @@ class DenseIndex:
                 return
             head, payload = read
             if (head.index, head.dim, head.embedder_id) != (self.kind, dim, embedder_id):
-                self._notify("index_rebuilt", {"tier": self.tier, "reason": f"its snapshot is of {head.index}, {head.dim} dimensions"})
+                self._say("index_rebuilt", f"its snapshot is of {head.index}, {head.dim} dimensions")
                 return
             generation, last = self._vectors.state()
             if head.generation > generation or head.last_vector > last:
@@ -141,16 +157,23 @@ class DenseIndex:
             self._generation, self._last_vector = head.generation, head.last_vector
         except IndexDamagedError as e:
             self._start(embedder_id, dim)
-            self._notify("index_rebuilt", {"tier": self.tier, "reason": str(e)})
+            self._say("index_rebuilt", str(e))
 
     def _start(self, embedder_id: int, dim: int) -> None:
         self._index = self._class(dim)
         self._embedder, self._generation, self._last_vector, self._changes = embedder_id, 0, 0, 0
+        self._outdated, self._undone_at = False, None
 
-    def _catch_up(self, dim: int) -> None:
-        had_snapshot = self._generation > 0
-        if self._follow(dim) and had_snapshot:
-            self._save()  # what was deleted must not survive in the file either
+    def _was_undone(self) -> bool:
+        """Drop an index that took over what was rolled back afterwards: its ids will be given to others."""
+        if self._undone_at is None:
+            return False
+        if self._vectors.rollbacks != self._undone_at:
+            self._index = self._undone_at = None
+            return True
+        if not self._vectors.in_transaction:
+            self._undone_at = None
+        return False
 
     def _follow(self, dim: int) -> int:
         """Take over what SQLite has and the index has not; how many vectors went."""
@@ -169,4 +192,6 @@ class DenseIndex:
         gone = self._index.remove(np.array(removed, np.int64)) if removed else 0
         self._generation, self._last_vector = generation, last
         self._changes += gone
+        if self._vectors.in_transaction and self._undone_at is None:
+            self._undone_at = self._vectors.rollbacks
         return gone

@@ -14,8 +14,13 @@ from agentmem.language import STOP_WORDS
 from agentmem.store.database import Database
 
 # FTS5's tokenizer takes a run of Chinese, Japanese or Thai for one word; apart, its signs match as phrases.
-_UNSPACED = re.compile("([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
+_SIGN = "[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+_UNSPACED = re.compile(f"({_SIGN})")
+_RUN = re.compile(f"{_SIGN}+")
 _TERM = re.compile(r"[\w]+(?:[-_.:/@'’][\w]+)*", re.UNICODE)
+# A pasted document is no question: its first and last terms stand for it. FTS5 takes memory for each token of a phrase.
+MAX_TERMS = 256
+MAX_TERM_CHARS = 200
 
 
 def spaced(text: str) -> str:
@@ -28,12 +33,23 @@ def query_terms(query: str) -> list[str]:
     terms = [t.lower().replace("’", "'") for t in _TERM.findall(query.replace("\0", " "))]
     bare = [t[:-2] if t.endswith("'s") else t for t in terms]
     content = [t for t in bare if t not in STOP_WORDS]
-    return list(dict.fromkeys(content or bare))
+    found = list(dict.fromkeys(piece for t in content or bare for piece in _pairs(t)))
+    return found if len(found) <= MAX_TERMS else found[: MAX_TERMS // 2] + found[-MAX_TERMS // 2 :]
+
+
+def _pairs(term: str) -> list[str]:
+    """A run of an unspaced script as its pairs of neighbouring signs: nobody repeats a whole clause."""
+    if not _UNSPACED.search(term):
+        return [term]
+    pieces = [p for p in _RUN.split(term) if p]
+    for run in _RUN.findall(term):
+        pieces += [run[i : i + 2] for i in range(max(1, len(run) - 1))]
+    return pieces
 
 
 def match_expression(terms: Sequence[str]) -> str:
     """An OR of quoted terms; a term of several tokens (an identifier) is a phrase."""
-    quoted = ['"' + " ".join(spaced(t).split()).replace('"', "") + '"' for t in terms]
+    quoted = ['"' + " ".join(spaced(t[:MAX_TERM_CHARS]).split()).replace('"', "") + '"' for t in terms]
     return " OR ".join(q for q in quoted if q != '""')
 
 

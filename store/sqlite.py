@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentmem.errors import InvalidInputError, StoreReadOnlyError, UnknownNameError
+from agentmem.crashpoints import crash_point
+from agentmem.errors import InvalidInputError, StoreBusyError, StoreFullError, StoreReadOnlyError, UnknownNameError
 from agentmem.store.agent_store import AgentStore
 from agentmem.store.database import Database
 from agentmem.store.dense import Notify
@@ -70,7 +71,7 @@ class SqliteStore:
         if row is None:
             if not create:
                 raise UnknownNameError("agent", name, self.agent_names())
-            if not name or len(name) > 200 or not name.isprintable():
+            if not name.strip() or len(name) > 200 or not name.isprintable():
                 raise InvalidInputError("agent", name, "is no name", hint="1 to 200 printable characters")
             with self.db.write():
                 row = self.db.row("SELECT id FROM agents WHERE name = ?", (name,))
@@ -82,7 +83,11 @@ class SqliteStore:
                     made.recall.lexical.create()
                     made.archival.lexical.create()
         assert row is not None
-        return self._bind(int(row[0]), name, notify)
+        found = self._bind(int(row[0]), name, notify)
+        if found.journal.get_cursor(found.SCRUB_DUE):
+            with suppress(StoreBusyError, StoreFullError, StoreReadOnlyError):
+                self.scrub(found)
+        return found
 
     def embedder(self) -> EmbedderRow | None:
         """The embedder whose vectors serve, None before the first vector."""
@@ -114,11 +119,29 @@ class SqliteStore:
         self.db.run("DELETE FROM embeddings WHERE embedder_id <> ?", (embedder_id,))
         self.db.run("DELETE FROM embedders WHERE id <> ?", (embedder_id,))
 
-    def scrub(self) -> None:
-        """After an erasure: no page, free or in the write-ahead log, keeps what was deleted."""
-        self.db.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    def scrub(self, agent: AgentStore) -> bool:
+        """After an erasure: no word in the full-text segments, no vector in the index files, no page, free or in the
+        write-ahead log, keeps what was deleted. False when another process is reading and holds the log back: the rest
+        is done at the next open."""
+        with self.db.write():
+            agent.recall.lexical.optimize()
+            agent.archival.lexical.optimize()
+        crash_point("erase.merged")
+        for index in agent.dense.values():
+            index.forget()
+        crash_point("erase.forgotten")
         self.db.run("VACUUM")
-        self.db.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not self._truncate_log():
+            return False
+        crash_point("erase.scrubbed")
+        with self.db.write():
+            agent.journal.drop_cursors(agent.SCRUB_DUE)
+        self._truncate_log()
+        return True
+
+    def _truncate_log(self) -> bool:
+        row = self.db.row("PRAGMA wal_checkpoint(TRUNCATE)")
+        return row is None or not row[0]
 
     def integrity(self) -> list[str]:
         """What SQLite's own checks find; [] when all is well."""

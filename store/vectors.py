@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from agentmem.store.database import Database, in_chunks, marks
 
 if TYPE_CHECKING:
+    from threading import RLock
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -23,6 +25,21 @@ class Vectors:
     def __init__(self, db: Database, agent_id: int) -> None:
         self._db = db
         self._agent = agent_id
+
+    @property
+    def lock(self) -> RLock:
+        """The connection's lock."""
+        return self._db.lock
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether what is read now may still be undone."""
+        return self._db.connection.in_transaction
+
+    @property
+    def rollbacks(self) -> int:
+        """How often something was undone."""
+        return self._db.rollbacks
 
     def state(self) -> tuple[int, int]:
         """(generation, highest vector id given out)."""

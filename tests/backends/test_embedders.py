@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_openai import EMBED, MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, embeddings, models, tidy
+from tests.backends.fake_openai import EMBED, MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, embeddings, models, tidy
 
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.backends.minilm import MiniLMEmbedder

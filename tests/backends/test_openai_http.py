@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_openai import CHAT, MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, completion, delta, models, sse, tidy
+from tests.backends.fake_openai import CHAT, MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, completion, delta, models, sse, tidy
 
 from agentmem.backends.http import encode, retry_after_s, split_target, sse_data
 from agentmem.backends.openai_http import OpenAIBackend

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fake_openai import MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, models, tidy, tokenize
+from tests.backends.fake_openai import MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, models, tidy, tokenize
 
 from agentmem.backends.http import HttpClient
 from agentmem.backends.server_tokens import ServedModel, ServerCounter

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,34 +119,36 @@ def test_a_newer_file_is_refused_and_not_touched(tmp_path: Path, mode: str) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["m.db"], "nothing may be left beside it"
 
 
-def _open(path: str, start: Any, results: Any) -> None:
-    from agentmem.store.sqlite import SqliteStore
-
-    start.wait()
-    try:
-        store = SqliteStore(path, index="numpy")
-        from datetime import UTC, datetime
-
-        agent = store.agent("a", create=True, now=datetime(2023, 5, 8, tzinfo=UTC), notify=lambda k, p: None)
-        results.put(f"agent {agent.agent_id}")
-        store.close()
-    except BaseException as e:
-        results.put(f"{type(e).__name__}: {e}")
+OPENER = """
+import sys
+from datetime import UTC, datetime
+from agentmem.store.sqlite import SqliteStore
+print("ready", flush=True)
+for line in sys.stdin:
+    store = SqliteStore(line.strip(), index="numpy")
+    agent = store.agent("a", create=True, now=datetime(2023, 5, 8, tzinfo=UTC), notify=print)
+    print("agent", agent.agent_id, flush=True)
+    store.close()
+"""
 
 
 def test_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    for attempt in range(4):
-        start, results = context.Event(), context.Queue()
-        path = tmp_path / f"{attempt}.db"
-        workers = [context.Process(target=_open, args=(str(path), start, results)) for _ in range(4)]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", OPENER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    try:
         for w in workers:
-            w.start()
-        start.set()
-        said = [results.get(timeout=30) for _ in workers]
+            assert w.stdout is not None and w.stdout.readline() == "ready\n"
+        for attempt in range(8):
+            for w in workers:
+                assert w.stdin is not None
+                w.stdin.write(f"{tmp_path / str(attempt)}.db\n")
+                w.stdin.flush()
+            assert [w.stdout.readline() for w in workers if w.stdout is not None] == ["agent 1\n"] * 4
+            db = Database(tmp_path / f"{attempt}.db")
+            assert names(db) == [m.name for m in MIGRATIONS._migrations]
+            db.close()
+    finally:
         for w in workers:
-            w.join()
-        assert said == ["agent 1"] * 4
-        db = Database(path)
-        assert names(db) == [m.name for m in MIGRATIONS._migrations]
-        db.close()
+            w.communicate()

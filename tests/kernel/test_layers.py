@@ -1,0 +1,146 @@
+"""The import order is one-way. Every import that runs counts, those inside functions too; those for types do not."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Each line may import from the lines above it, never from its own or from below (design, section 3).
+ORDER = """
+types errors language crashpoints
+protocols config registry times wire reading_weights ranking
+tokens parsing dates keys budget eviction drafts core_memory prompts questions asking filing_rules
+queue paging filing core_lines spans
+evidence context scripted summary
+reading planning indexing
+retrieval pager
+erasing ingesting inspecting memory
+tools
+agent
+asynchronous contracts replay
+testing cli
+"""
+LEVELS = {name: n for n, line in enumerate(ORDER.split("\n")) for name in line.split()}
+# What an import in a function of the same level may name: the memory's own parts, split off by size.
+PARTS = {("memory", "erasing"), ("memory", "ingesting"), ("memory", "inspecting")}
+DRIVERS = ("backends", "compressors", "store")
+DRIVERS_MAY = {"types", "errors", "protocols", "config", "tokens", "parsing", "language", "times", "crashpoints"}
+# The extractive backend reads and files by the kernel's rules.
+ALSO = {"backends/extractive": {"reading", "filing"}}
+
+
+class _Imports(ast.NodeVisitor):
+    def __init__(self) -> None:
+        self.found: set[tuple[str, int]] = set()
+
+    def visit_If(self, node: ast.If) -> None:
+        test = ast.unparse(node.test)
+        for child in node.orelse if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING") else [node.test, *node.body, *node.orelse]:
+            self.visit(child)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.found |= {(a.name, node.lineno) for a in node.names}
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        assert node.level == 0, "imports are absolute"
+        module = node.module or ""
+        # `from agentmem import x` names a module, `from agentmem.x import Y` a thing in one.
+        self.found |= {(f"{module}.{a.name}" if module == "agentmem" else module, node.lineno) for a in node.names}
+
+
+@cache
+def imports(path: Path) -> frozenset[tuple[str, int]]:
+    visitor = _Imports()
+    visitor.visit(ast.parse(path.read_text(encoding="utf-8")))
+    return frozenset(visitor.found)
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted(p for p in (ROOT / folder).glob("*.py") if p.name != "__init__.py")
+
+
+def of_agentmem(path: Path) -> list[tuple[str, int]]:
+    return sorted((n.removeprefix("agentmem."), line) for n, line in imports(path) if n.startswith("agentmem."))
+
+
+def _base(name: str) -> str:
+    """`cli_chat` stands where `cli` stands."""
+    return "cli" if name.startswith("cli") else name
+
+
+def test_every_module_has_its_place() -> None:
+    present = {_base(p.stem) for p in sources("agentmem")}
+    assert sorted(present - LEVELS.keys()) == [], "give the new module a place in ORDER"
+
+
+@pytest.mark.parametrize("path", sources("agentmem"), ids=lambda p: p.stem)
+def test_the_kernel_imports_downwards_only(path: Path) -> None:
+    mine = _base(path.stem)
+    wrong = []
+    for name, line in of_agentmem(path):
+        top = name.split(".")[0]
+        if top in DRIVERS:
+            wrong.append(f"line {line}: the kernel imports the driver {name}")
+        elif top != "__version__" and not (mine == _base(top) == "cli"):
+            other = LEVELS.get(_base(top), 99)
+            if other >= LEVELS[mine] and (mine, top) not in PARTS:
+                wrong.append(f"line {line}: {mine} (level {LEVELS[mine]}) imports {top} (level {other})")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", [p for d in DRIVERS for p in sources(d)], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_drivers_import_the_low_layers_only(path: Path) -> None:
+    own = path.parent.name
+    may = DRIVERS_MAY | ALSO.get(f"{own}/{path.stem}", set())
+    wrong = [
+        f"line {line}: {name}"
+        for name, line in of_agentmem(path)
+        if not name.startswith(f"{own}.") and name.split(".")[0] not in may
+    ]
+    assert wrong == []
+
+
+def graph() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for folder in ("agentmem", *DRIVERS):
+        for path in sources(folder):
+            mine = path.stem if folder == "agentmem" else f"{folder}.{path.stem}"
+            found[mine] = {n for n, _ in of_agentmem(path)}
+    return found
+
+
+def test_there_is_no_cycle() -> None:
+    edges = graph()
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for other in sorted(edges.get(name, ())):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+def test_no_bare_import_of_a_driver_folder() -> None:
+    for folder in ("agentmem", *DRIVERS):
+        for path in sources(folder):
+            bare = [f"{path.name}:{line} {n}" for n, line in imports(path) if n.split(".")[0] in DRIVERS]
+            assert bare == [], "a bare import loads a second copy"
+
+
+def test_the_walk_sees_what_it_should() -> None:
+    visitor = _Imports()
+    visitor.visit(
+        ast.parse(
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import agentmem.memory\nelse:\n    import agentmem.types\n"
+            "def f():\n    from agentmem.agent import Agent\n    from agentmem import tools\n"
+        )
+    )
+    assert {n for n, _ in visitor.found} == {"typing", "agentmem.types", "agentmem.agent", "agentmem.tools"}
