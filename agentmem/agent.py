@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agentmem import drafts, registry
 from agentmem.context import fingerprint
 from agentmem.errors import BadCompletionError, RepeatedFailureError, StepLimitError
-from agentmem.memory import Memory, clock_words
+from agentmem.memory import PAGE_SHARE, Memory, clock_words
 from agentmem.parsing import StreamFilter, strip_thinking, text_calls
 from agentmem.planning import Ask, Fitted, Shape
 from agentmem.protocols import Backend, StreamingBackend
@@ -176,7 +176,7 @@ class Agent:
             pressure=warn,
             last_step=turn.steps == self.config.max_steps and memory.shape.native_tools,
             page=turn.page,
-            page_share=0.0,
+            page_share=0.0 if memory.shape.native_tools else PAGE_SHARE,
             page_min=memory.budget.page_floor,
             page_max=memory.budget.page_max,
             pageable=memory.pageable(),

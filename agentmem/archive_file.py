@@ -1,6 +1,6 @@
 """A full archive of one agent as one JSONL file: everything that is true, nothing that is derived.
 
-The first line is a header, the last one counts the lines and has their SHA-256, so that a cut or edited file is noticed.
+The first line is a header, the last one has the count and SHA-256 of the lines, so that a cut or edited file is noticed.
 Vectors are not in it: they are made anew, or found in the receiving file by the hash of their text.
 """
 

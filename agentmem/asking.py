@@ -32,6 +32,10 @@ _KIND_PATTERNS: tuple[tuple[Kind, str], ...] = (
     ("how", r"^\W*(?:and\s+|so\s+)?how\b"),
 )
 _KINDS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _KIND_PATTERNS)
+# Words that ask for the newer or the older of two facts, and tell nothing of the fact.
+_ORDER_WORDS = frozenset(
+    content_words("now current currently nowadays today anymore before previously originally formerly")
+)
 _WH = re.compile(r"\b(?:what|which|who|whom|whose|where|when|why|how)\b", re.IGNORECASE)
 _PAST = re.compile(
     r"\b(?:first|used\s+to|before|originally|initially|previously|earlier|formerly|at\s+first|back\s+then|former|(?<!how\s)old|"
@@ -143,7 +147,7 @@ def read_question(question: str, names: Iterable[str] = ()) -> Asking:
     return Asking(
         question,
         kind,
-        frozenset(fact_words(plain)) - drop,
+        frozenset(fact_words(plain)) - drop - _ORDER_WORDS,
         frozenset(fact_words(focus.group(1))) - drop if focus else frozenset(),
         _named(question, known),
         frozenset(s for w in words(plain)[1:] if w[0].isupper() for s in fact_words(w)) - drop,

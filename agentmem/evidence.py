@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from agentmem.asking import Asking, fact_words, read_question
 from agentmem.dates import DateMention, find_dates
@@ -27,6 +27,8 @@ GENERIC = frozenset(
 )
 """Words that say what is asked for rather than about what; they count less."""
 GENERIC_WORTH = 0.4
+FEW = 6
+"""Among fewer items than these the spread of the hits' scores says less, and counts less."""
 _RECALL_ID = re.compile(r"m(\d+)")
 _POLITE = word_set("thanks thank wow hey hi hello yeah yep cool great awesome congrats sorry bye haha sure ok okay")
 _SPEAKER = word_set("i my we our me mine us")
@@ -106,7 +108,7 @@ class Evidence:
     def _in_asked_days(self, at: date, dates: Sequence[DateMention]) -> float:
         """1 when the question names days and something was said then, or is said to have been then."""
         for first, last in self.days:
-            if first <= at <= last + timedelta(1) or any(d.first <= last and first <= d.last for d in dates):
+            if (first <= at and (at - last).days <= 1) or any(d.first <= last and first <= d.last for d in dates):
                 return 1.0
         return 0.0
 
@@ -114,9 +116,10 @@ class Evidence:
         """All sentences with their features, in the items' order."""
         scores = [i.hit.score for i in self.items]
         low, high = min(scores, default=0.0), max(scores, default=0.0)
+        few = min(1.0, len(scores) / FEW)
         out: list[Candidate] = []
         for k, item in enumerate(self.items):
-            score = (scores[k] - low) / (high - low) if high > low else 1.0
+            score = 1.0 - few * (high - scores[k]) / (high - low) if high > low else 1.0
             out += self._of_item(k, item, score)
         return out
 

@@ -258,8 +258,10 @@ def file_statements(text: str, blocks: Sequence[Block]) -> list[Filing]:
         return archived
     filed: list[Filing] = []
     for fact in _settled(facts):
-        found = _compare(fact, value)
-        if found is not None:
+        for _ in range(value.count("\n") + 2):  # a line that stands twice is replaced twice
+            found = _compare(fact, value)
+            if found is None:
+                break
             filed.append(found)
             value = apply_to(value, found)
     return filed + archived

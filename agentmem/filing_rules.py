@@ -68,7 +68,8 @@ def _without_time(text: str) -> str:
 
 def _name(text: str) -> str:
     found = re.match(
-        r"\s*[\"“']?([A-ZÀ-Þ][\w'’-]*(?:\s+(?:van|von|de|da|di|del|la|le|bin|al|[A-ZÀ-Þ][\w.'’-]*)){0,4})", text
+        r"\s*[\"“']?((?:(?:Dr|Mr|Mrs|Ms|Prof)\.\s+)?[A-ZÀ-Þ][\w'’-]*(?:\s+(?:van|von|de|da|di|del|la|le|bin|al|[A-ZÀ-Þ][\w.'’-]*)){0,4})",
+        text,
     )
     if found:
         value = re.sub(r"(?:\s+(?:van|von|de|da|di|del|la|le|bin|al))+$", "", found.group(1)).rstrip(".'’-")
@@ -202,7 +203,10 @@ RULES: tuple[Rule, ...] = (
     _rule("home", rf"{_I}\s+{_NOW}(?:live|reside)\s+{_NOW}in\s+", "Lives in", _place),
     _rule("home now", rf"{_AM}\s+{_NOW}(?:living|based)\s+{_NOW}in\s+", "Lives in", _place),
     _rule(
-        "moved", rf"(?:{_I}|i['’]?ve|i\s+have)\s+{_NOW}moved\s+(?:back\s+|over\s+|house\s+)?to\s+", "Lives in", _place
+        "moved",
+        rf"(?:{_I}|i['’]?ve|i\s+have)\s+{_NOW}moved\s+(?:back\s+|over\s+|house\s+)?(?:from\s+[\w ]{{2,30}}?\s+)?to\s+",
+        "Lives in",
+        _place,
     ),
     _rule(
         "no work",

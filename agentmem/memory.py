@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from agentmem.store.agent_store import AgentStore
     from agentmem.store.sqlite import SqliteStore
 
+PAGE_SHARE = 0.75
+"""The page-in's share of what is left after system, core and question, where nothing is lost by shortening the queue:
+for backends without a prefix cache, and for prompts smaller than the epoch's. Measured on LoCoMo to beat a half."""
 IN_QUEUE = 12
 """So many of the best records that stand in the queue are named in a page."""
 Clock = Callable[[], datetime]
@@ -247,7 +250,7 @@ class Memory:
         drafts.check_text("query", query)
         asked = self.clock() if at is None else parse_time(at, "at")
         ask = Ask(
-            query=query, clock=clock_words(asked), page_share=0.75, page_max=self.budget.page_max if max_tokens is None
+            query=query, clock=clock_words(asked), page_share=PAGE_SHARE, page_max=self.budget.page_max if max_tokens is None
             else max(self.budget.page_max, budget), pageable=self.pageable(),
         )  # fmt: skip
         epoch, queue = self.pager.state()

@@ -47,9 +47,9 @@ def text_calls(text: str, tools: Sequence[ToolSpec], first_id: int) -> tuple[str
     for raw in candidates:
         try:
             value = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if not isinstance(value, dict) or value.get("name") not in names:
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value["name"] not in names:
             continue
         arguments = value.get("arguments", value.get("parameters", {}))
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
@@ -69,7 +69,7 @@ def arguments_of(call: ToolCall, tools: Mapping[str, ToolSpec]) -> dict[str, Any
         return FormatProblem(f"there is no tool {call.name!r}; the tools are: {', '.join(tools)}")
     try:
         values = json.loads(call.arguments or "{}")
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         return FormatProblem(f"the arguments of {call.name} are no JSON ({e})")
     if not isinstance(values, dict):
         return FormatProblem(f"the arguments of {call.name} must be a JSON object")
@@ -129,7 +129,7 @@ class StreamFilter:
         visible = strip_thinking(self._raw) if "</think" in self._raw.lower() or "<think" in self._raw.lower() else (
             self._raw.lstrip()
         )
-        if visible.startswith(("{", "```")):
+        if visible.startswith(("{", "```")) or visible in ("`", "``"):
             return ""
         # A tag may be coming: what could be the start of one waits.
         open_tag = visible.rfind("<")

@@ -48,7 +48,6 @@ RECENCY_MARGIN = 2.0
 PART_MARGIN = 1.0
 COVER_SHARE = 0.7
 COVER_FLOOR = 0.2
-TRIM = True
 
 
 def worth(features: Mapping[str, float], weights: Mapping[str, float]) -> float:
@@ -226,7 +225,7 @@ def _when(evidence: Evidence, ranked: Sequence[tuple[float, Candidate]]) -> tupl
 def trimmed(asking: Asking, c: Candidate, i: int, j: int) -> int:
     """Where a phrase begins without the question's own words: "hates cats" is "cats", "to peanuts" "peanuts"."""
     last = next(iter(words(asking.text)[-1:]), "").lower()
-    while TRIM and i + 1 < j and not c.words[i].gap:
+    while i + 1 < j and not c.words[i].gap:
         word = c.words[i]
         if not (word.low == last or (word.stem and word.stem in asking.words - asking.focus)):
             break

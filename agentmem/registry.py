@@ -48,9 +48,10 @@ def _resolve(kind: str, spec: str, known: dict[str, str], *args: Any) -> Any:
         return load(known[name])(*([argument] if argument else []), *args)
     if "." in name and argument:
         try:
-            return load(spec)(*args)
-        except (ImportError, AttributeError) as e:
+            made = load(spec)
+        except (ImportError, AttributeError, TypeError) as e:  # TypeError: a relative name
             raise ConfigError(kind, spec, f"can't be imported: {e}") from e
+        return made(*args)
     raise UnknownNameError(kind, spec, sorted(known), hint="or your own class as package.module:Class")
 
 

@@ -143,13 +143,22 @@ class Chat:
         """Carry out a command or a turn; False to end. What goes wrong is said, and the chat goes on."""
         try:
             if line.startswith("/"):
-                return self.command(line)
+                return self.json_command(line) if self.as_json else self.command(line)
             self.turn(line)
         except AgentMemError as e:
             if self.as_json:
                 print(output.dumps({"error": e.message, "hint": e.hint}), flush=True)  # noqa: T201
             else:
                 self.out.print(f"error: {e}")
+        return True
+
+    def json_command(self, line: str) -> bool:
+        """With --json only the command that ends is one: what the others draw is for people."""
+        name = line.split()[0]
+        if name in ("/quit", "/exit"):
+            return False
+        hint = "agentmem context, search, stats and export do it with --json"
+        print(output.dumps({"error": f"{name} is a command of the chat for people", "hint": hint}), flush=True)  # noqa: T201
         return True
 
     def turn(self, text: str) -> None:

@@ -60,7 +60,7 @@ def without_model(previous: str, evicted: Sequence[Message], max_tokens: int, co
     said = _said(evicted)
     old = [line for line in previous.splitlines() if line.startswith("- ")]
     if not said:
-        return Summary(previous, by_model=False)
+        return Summary(_within(previous, max_tokens, counter), by_model=False)
     names = list(dict.fromkeys(m.name or m.role for m in said))[:4]
     head = f"Until {day_words(said[-1].at)} {' and '.join(names)} said, among other things:"
     room = max_tokens - counter.count(head)

@@ -124,7 +124,7 @@ class Message:
         parts = [self.content]
         for call in self.tool_calls:
             if call.name == "send_message":
-                with suppress(ValueError, AttributeError):
+                with suppress(ValueError, AttributeError, RecursionError):
                     parts.append(str(json.loads(call.arguments).get("message", "")))
         return "\n".join(p for p in parts if p)
 

@@ -30,6 +30,8 @@ def archived(text: str) -> list[str]:
         ("My name is Anna, nice to meet you", ["Name: Anna"]),
         ("my name is anna", ["Name: Anna"]),
         ("Hi! I'm called Jean-Luc Picard.", ["Name: Jean-Luc Picard"]),
+        ("Hello, my name is Dr. Anna Smith.", ["Name: Dr. Anna Smith"]),
+        ("I've just moved from Porto to Lisbon.", ["Lives in: Lisbon"]),
         ("Call me Tom", ["Goes by: Tom"]),
         ("My name is Robert but please call me Bob.", ["Name: Robert", "Goes by: Bob"]),
         ("I moved to Berlin last year", ["Lives in: Berlin"]),
@@ -51,7 +53,10 @@ def archived(text: str) -> list[str]:
         ("I'm allergic to peanuts and shellfish, so be careful", ["Allergic to: peanuts and shellfish"]),
         ("By the way, I'm vegan", ["Diet: vegan"]),
         ("I'm a strict vegetarian and I live in Rome.", ["Diet: vegetarian", "Lives in: Rome"]),
-        ("I'm 34 years old, I'm allergic to nuts, and my boss is called Tom.", ["Age: 34", "Allergic to: nuts", "Boss: Tom"]),
+        (
+            "I'm 34 years old, I'm allergic to nuts, and my boss is called Tom.",
+            ["Age: 34", "Allergic to: nuts", "Boss: Tom"],
+        ),
         ('My favourite book is "Dune".', ["Favourite book: Dune"]),
         ("my favorite color's teal", ["Favourite color: teal"]),
         ("I love hiking. I hate mushrooms!", ["Likes: hiking", "Dislikes: mushrooms"]),
@@ -191,6 +196,15 @@ def test_remember(text: str, expected: list[str]) -> None:
     assert all(f.tags == ("remembered",) for f in file_statements(text, human()) if f.op == "archive")
 
 
+def test_a_line_that_stands_twice_is_replaced_twice() -> None:
+    value = "Lives in: Porto\nLives in: Porto"
+    found = file_statements("I no longer live in Porto", human(value))
+    for filing in found:
+        value = apply_to(value, filing)
+    assert len(found) == 2
+    assert value == "No longer lives in: Porto\nNo longer lives in: Porto"
+
+
 def test_a_read_only_block_is_left_alone() -> None:
     found = file_statements("My name is Anna. Remember that I owe Tom 20 euros.", human(read_only=True))
     assert [f.op for f in found] == ["archive"]
@@ -201,7 +215,9 @@ def test_without_blocks_lines_are_appended() -> None:
 
 
 def test_acknowledge() -> None:
-    found = file_statements("I live in Lisbon. My name is Anna. Remember that I owe Tom 20 euros.", human("Lives in: Porto"))
+    found = file_statements(
+        "I live in Lisbon. My name is Anna. Remember that I owe Tom 20 euros.", human("Lives in: Porto")
+    )
     assert acknowledge(found) == (
         "Noted in core memory: Lives in: Lisbon (was: Lives in: Porto); Name: Anna. "
         "Noted in archival memory: I owe Tom 20 euros."
@@ -214,29 +230,21 @@ def test_is_question_is_shared() -> None:
 
 
 _CLAUSES = st.sampled_from(
-    [
-        "My name is Anna", "I live in Porto", "I moved to Lisbon", "I no longer live in Porto", "I like tea", "I hate tea",
-        "I like tea with milk", "I'm vegan", "I'm no longer vegan", "I'm vegetarian", "my dog is called Rex",
-        "my dog's name is Max", "I work as a nurse at Charité", "I'm 34 years old", "call me Bob", "remember that I am late",
-        "my favorite color is red", "my favourite colour is blue", "is it so?", '"my name is Eve"', "and", "but", "if",
-        "I don't like tea", "my address is 1 Main\u2028Street", "My name is İpek", "my email is a@b.co",
-    ]
-)  # fmt: skip
+    """My name is Anna|I live in Porto|I moved to Lisbon|I no longer live in Porto|I like tea|I hate tea|I'm vegan
+    I like tea with milk|I'm no longer vegan|I'm vegetarian|my dog is called Rex|my dog's name is Max|call me Bob|but
+    I work as a nurse at Charité|I'm 34 years old|remember that I am late|my favorite color is red|and|if|is it so?
+    my favourite colour is blue|"my name is Eve"|I don't like tea|my address is 1 Main\u2028Street|My name is İpek
+    my email is a@b.co""".replace("\n    ", "|").split("|")
+)
 _SIGNS = st.sampled_from([". ", ", and ", " and ", "; ", "\n", "! ", " but ", ", "])
 _TEXTS = st.one_of(
     st.text(max_size=120),
     st.lists(st.tuples(_CLAUSES, _SIGNS), max_size=6).map(lambda ps: "".join(c + s for c, s in ps)),
 )
-_VALUES = st.one_of(
-    st.just(""),
-    st.lists(
-        st.sampled_from(
-            ["Name: Ann", "Lives in: Porto", "- Likes: tea", "Likes: tea", "Likes: tea with milk", "Diet: vegan", "Dog: Rex",
-             "Favourite colour: red", "No longer vegan", "free text", ""]
-        ),
-        max_size=6,
-    ).map("\n".join),
-)  # fmt: skip
+_LINES = (
+    "Name: Ann|Lives in: Porto|- Likes: tea|Likes: tea|Likes: tea with milk|Diet: vegan|Dog: Rex|No longer vegan|x|"
+)
+_VALUES = st.lists(st.sampled_from([*_LINES.split("|"), "Favourite colour: red"]), max_size=6).map("\n".join)
 
 
 @given(_TEXTS, _VALUES)

@@ -73,3 +73,13 @@ def test_entries() -> None:
     m = message("", "assistant", tool_calls=(ToolCall("a", "x", "{}"), ToolCall("b", "x", "{}")))
     entry = entry_of(m, 5)
     assert (entry.id, entry.role, entry.num_tokens, entry.calls, entry.answers) == (7, "assistant", 5, {"a", "b"}, None)
+
+
+def test_what_was_said_by_a_call() -> None:
+    def said(arguments: str) -> str:
+        return message("Well.", "assistant", tool_calls=(ToolCall("a", "send_message", arguments),)).said
+
+    assert said('{"message": "hi"}') == "Well.\nhi"
+    # Whatever a model wrote is stored, and must not break every later search.
+    for broken in ("", "[]", "{", '{"message": ' + "[" * 200_000, "null"):
+        assert said(broken) == "Well."

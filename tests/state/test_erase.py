@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,8 @@ from agentmem.scripted import ScriptedBackend, tool_call
 from agentmem.types import Completion, Request
 
 SMALL = {"window_tokens": 400, "keep_last": 2}
+# Large enough for summaries that quote.
+MIDDLE = {"window_tokens": 1000, "keep_last": 2}
 SECRET = "My sister Wilhelmina keeps the xylophone in locker 8841-QZ."
 WORDS = ("Wilhelmina", "xylophone", "8841-QZ")
 Make = Callable[..., Memory]
@@ -59,14 +60,14 @@ def fill(memory: Memory, n: int, start: int = 0) -> None:
 
 @pytest.mark.parametrize("paged_out", [True, False])
 def test_no_byte_and_no_view_holds_it(memory_factory: Make, paged_out: bool) -> None:
-    memory = memory_factory(**SMALL)
+    memory = memory_factory(**MIDDLE)
     fill(memory, 6)
     memory.observe("user", SECRET, key="secret", name="Tom")
     memory.core["human"].append("Keeps instruments.")
     memory.core["human"].append(SECRET)
     memory.core["human"].replace(SECRET, "Has a sister.")
     if paged_out:
-        fill(memory, 12, start=10)
+        fill(memory, 30, start=10)
         assert any("Wilhelmina" in e.summary for e, _ in memory.records.journal.epochs())
     memory.search("xylophone")
     memory.records.dense["recall"].write()
@@ -126,10 +127,11 @@ def test_derived_passages_go_to_the_end_and_successors_in_time_stay(memory_facto
 
 def test_long_texts_are_not_left_in_a_shortened_copy(memory_factory: Make) -> None:
     """A summary line and a search result show only the beginning of a long sentence."""
-    long = "My sister Wilhelmina, who is 77, keeps in locker 8841-QZ the xylophone " + "and many more fine things " * 12 + "."
-    memory = memory_factory(**SMALL)
-    memory.observe("user", long, key="secret")
-    fill(memory, 14)
+    end = "and it was there before that and after it " * 6
+    memory = memory_factory(**MIDDLE)
+    memory.observe("user", f"My sister Wilhelmina keeps the xylophone in locker 8841-QZ {end}.", key="secret")
+    for _ in range(60):
+        memory.observe("user", "So it is, and so it was before that, and then it was not so after all.")
     assert any("Wilhelmina" in e.summary for e, _ in memory.records.journal.epochs())
     memory.erase(key="secret")
     assert_no_byte(memory, *WORDS)
@@ -169,8 +171,10 @@ def test_tool_traffic_that_shows_it_goes(memory_factory: Make) -> None:
     agent = Agent(
         memory,
         ScriptedBackend([
-            tool_call("conversation_search", query="xylophone locker", request_heartbeat=True), "It is in a locker.",
-            tool_call("archival_memory_insert", content="Locker 8841-QZ is Wilhelmina's.", request_heartbeat=True), "Kept.",
+            tool_call("conversation_search", query="xylophone locker", request_heartbeat=True),
+            "It is in a locker.",
+            tool_call("archival_memory_insert", content="Locker 8841-QZ is Wilhelmina's.", request_heartbeat=True),
+            "Kept.",
         ]),
     )  # fmt: skip
     agent.send("Where is it?")

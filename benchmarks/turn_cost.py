@@ -1,0 +1,123 @@
+"""Whether the work of a turn grows with the history: turns over stores of 1,000, 10,000 and 100,000 messages.
+
+All of a turn but embedding, search and model: `Agent.send` with a scripted backend, no embedder, and a page-in that
+finds nothing. The turns of the stores are measured in turn within one run. Goal: the largest at most 1.5 times the
+smallest. A search (words alone) is measured apart, for what it is.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agentmem import Agent, Memory
+from agentmem.scripted import ScriptedBackend
+from agentmem.types import EMPTY_PAGE, Completion, Page, Request
+from benchmarks import machine
+
+WORDS = (
+    "harbour", "lantern", "velvet", "copper", "meadow", "thunder", "ribbon", "walnut", "glacier", "saffron", "compass",
+    "orchard", "pepper", "violin", "marble", "falcon", "ginger", "quartz", "willow", "ember", "canyon", "pocket",
+)  # fmt: skip
+
+
+def messages(count: int, seed: int) -> Iterator[dict[str, str]]:
+    """A history of `count` messages."""
+    rng = random.Random(seed)
+    for n in range(count):
+        said = " ".join(rng.choices(WORDS, k=rng.randint(6, 20)))
+        yield {"id": f"k{n}", "role": "user", "name": ("Anna", "Tom")[n % 2], "content": f"{n}: {said}.",
+               "session": str(n // 40)}  # fmt: skip
+
+
+def nothing(*_: Any, **__: Any) -> Page:
+    """Stands for the search."""
+    return EMPTY_PAGE
+
+
+def reply(request: Request) -> Completion:
+    """Stands for the model."""
+    return Completion("That is how it is, and that is all there is to say about it.")
+
+
+class Store:
+    """A memory with a history of a size, and an agent on it."""
+
+    def __init__(self, folder: Path, count: int, seed: int, turns: int) -> None:
+        self.count = count
+        start = time.perf_counter()
+        self.memory = Memory(folder / f"{count}.db", embedder="none")
+        report = self.memory.ingest(messages(count, seed))
+        assert report.stored == count, report
+        self.ingest_s = time.perf_counter() - start
+        # No tool schemas: their tokens are a matter of the backend, and the summary needs no model then.
+        backend = ScriptedBackend([reply] * turns)
+        backend.native_tools = False
+        self.agent = Agent(self.memory, backend)
+        self.search = self.memory.page
+        self.memory.page = nothing  # type: ignore[method-assign]
+        self.times: list[float] = []
+        self.search_times: list[float] = []
+
+    def turn(self, n: int) -> float:
+        """How long turn n took."""
+        text = f"Turn {n}: what of the {WORDS[n % len(WORDS)]} and the {WORDS[n * 7 % len(WORDS)]}?"
+        start = time.perf_counter()
+        self.agent.send(text)
+        return time.perf_counter() - start
+
+    def look(self, n: int) -> float:
+        """How long a search took."""
+        text = f"the {WORDS[n % len(WORDS)]} and the {WORDS[n * 7 % len(WORDS)]} number {n * 31}"
+        start = time.perf_counter()
+        self.memory.search(text)
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = machine.parser(__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="messages stored")
+    parser.add_argument("--turns", type=int, default=60, help="measured turns on each store (60)")
+    parser.add_argument("--warm", type=int, default=10, help="turns before those (10)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        stores: list[Store] = []
+        for count in options.sizes:
+            stores.append(Store(Path(folder), count, options.seed, options.turns + options.warm))
+            machine.say(options, f"{count} messages stored in {stores[-1].ingest_s:.1f} s")
+        for n in range(options.turns + options.warm):
+            # Another one first each time: none always runs after the largest.
+            for k in range(len(stores)):
+                store = stores[(n + k) % len(stores)]
+                seconds = store.turn(n)
+                if n >= options.warm:
+                    store.times.append(seconds)
+        for n in range(20):
+            for store in stores:
+                store.search_times.append(store.look(n))
+        for store in stores:
+            store.memory.close()
+    base = statistics.median(stores[0].times)
+    rows = [
+        {
+            "messages": s.count, "turn ms": 1000 * statistics.median(s.times),
+            "p90 ms": 1000 * statistics.quantiles(s.times, n=10)[-1],
+            f"over {stores[0].count}": statistics.median(s.times) / base,
+            "search ms (words alone)": 1000 * statistics.median(s.search_times), "ingest s": s.ingest_s,
+        }
+        for s in stores
+    ]  # fmt: skip
+    ratio = statistics.median(stores[-1].times) / base
+    said = "met" if ratio <= 1.5 else "NOT met"
+    note = f"medians of {options.turns} turns; {stores[-1].count} over {stores[0].count}: {ratio:.2f}, goal 1.5: {said}"
+    machine.show(options, rows, ratio=ratio, goal=1.5, note=note)
+
+
+if __name__ == "__main__":
+    main()

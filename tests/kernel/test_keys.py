@@ -1,0 +1,58 @@
+"""The keys of a record: chunks that cover its text, and the hash that names an embedding."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentmem.keys import CHUNK_BYTES, MAX_PARTS, chunk_spans, key_hash, message_keys, passage_keys
+from agentmem.types import Message, Passage
+
+NOW = datetime(2023, 5, 8, tzinfo=UTC)
+parts = st.sampled_from(["Tea is good. ", "東京は雨です。", "x" * 700, "\n\n", " ", "😀" * 300, "Mr. Smith said no! ", "word " * 90, "\ud83d"])
+texts = st.lists(parts, max_size=25).map("".join)
+
+
+@given(text=texts)
+def test_spans_cover_the_text_in_order_within_bounds(text: str) -> None:
+    spans = chunk_spans(text)
+    assert spans[0][0] == 0 and len(spans) <= MAX_PARTS
+    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False)), "no gap, no overlap"
+    if len(spans) < MAX_PARTS:
+        assert spans[-1][1] == len(text)
+    for start, end in spans:
+        assert start < end or text == ""
+        assert len(text[start:end].encode("utf-8", "replace")) <= CHUNK_BYTES + 100
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "word " * 200_000, "A sentence. " * 80_000, "東" * 400_000])
+def test_a_huge_text_has_a_bounded_number_of_keys(text: str) -> None:
+    spans = chunk_spans(text)
+    assert len(spans) == MAX_PARTS and spans[0][0] == 0
+    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+
+
+def test_chunks_end_with_sentences_where_they_can() -> None:
+    text = "This sentence is of some forty characters. " * 60
+    spans = chunk_spans(text)
+    assert len(spans) > 2
+    assert all(text[start:end].rstrip().endswith(".") for start, end in spans)
+
+
+def test_keys_say_who_speaks() -> None:
+    m = Message(1, "user", "I like tea.", NOW, NOW, name="Ann")
+    assert message_keys(m) == ["Ann: I like tea."]
+    long = Message(1, "user", "I like tea. " * 300, NOW, NOW, name="Ann")
+    keys = message_keys(long)
+    assert len(keys) > 1 and all(k.startswith("Ann: I like") for k in keys)
+    assert "".join(k.removeprefix("Ann: ") for k in keys) == long.content
+    assert passage_keys(Passage(1, "I like tea.", NOW, NOW)) == ["I like tea."]
+
+
+@given(one=st.text(max_size=9), other=st.text(max_size=9))
+def test_hashes(one: str, other: str) -> None:
+    assert len(key_hash(one)) == 16
+    assert (key_hash(one) == key_hash(other)) == (one == other)
