@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from agentmem import drafts, registry
 from agentmem.context import fingerprint
 from agentmem.errors import BadCompletionError, RepeatedFailureError, StepLimitError
-from agentmem.memory import PAGE_SHARE, Memory, clock_words
+from agentmem.memory import Memory
 from agentmem.parsing import StreamFilter, strip_thinking, text_calls
 from agentmem.planning import Ask, Fitted, Shape
 from agentmem.protocols import Backend, StreamingBackend
 from agentmem.summary import by_backend, without_model
-from agentmem.times import format_time, parse_time
+from agentmem.times import clock_words, format_time, parse_time
 from agentmem.tools import SPECS, Toolbox, ToolResult
 from agentmem.types import (
     EMPTY_PAGE,
@@ -75,7 +75,12 @@ class Agent:
     """
 
     def __init__(
-        self, memory: Memory, backend: str | Backend = "extractive", *, config: AgentConfig | None = None, **settings: Any
+        self,
+        memory: Memory,
+        backend: str | Backend = "extractive",
+        *,
+        config: AgentConfig | None = None,
+        **settings: Any,
     ) -> None:
         from agentmem.config import AgentConfig
 
@@ -176,7 +181,7 @@ class Agent:
             pressure=warn,
             last_step=turn.steps == self.config.max_steps and memory.shape.native_tools,
             page=turn.page,
-            page_share=0.0 if memory.shape.native_tools else PAGE_SHARE,
+            page_share=memory.page_share,
             page_min=memory.budget.page_floor,
             page_max=memory.budget.page_max,
             pageable=memory.pageable(),
@@ -268,7 +273,9 @@ class Agent:
         if not calls and self.config.tools:
             text, calls = text_calls(clean(strip_thinking(completion.text)), SPECS, 1000 * turn.user.id + turn.steps)
             text = clean(visible) or text
-        calls = tuple(ToolCall(clean(c.id) or f"call_{n}", clean(c.name), clean(c.arguments)) for n, c in enumerate(calls))
+        calls = tuple(
+            ToolCall(clean(c.id) or f"call_{n}", clean(c.name), clean(c.arguments)) for n, c in enumerate(calls)
+        )
         if not text and not calls:
             turn.empty += 1
             if turn.store:
@@ -291,9 +298,7 @@ class Agent:
         again = any(r.heartbeat or r.failed for r in results) or not turn.said
         return not again or turn.steps >= self.config.max_steps, more
 
-    def _effects(
-        self, turn: _Turn, text: str, calls: tuple[ToolCall, ...], derived: bool
-    ) -> list[ToolResult]:
+    def _effects(self, turn: _Turn, text: str, calls: tuple[ToolCall, ...], derived: bool) -> list[ToolResult]:
         """Carry out the calls; the output, the results and all effects commit together, or not at all."""
         memory = self.memory
         toolbox = Toolbox(memory, sources=(turn.user.ref,), read_only=not turn.store)

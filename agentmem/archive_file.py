@@ -1,7 +1,7 @@
 """A full archive of one agent as one JSONL file: everything that is true, nothing that is derived.
 
-The first line is a header, the last one has the count and SHA-256 of the lines, so that a cut or edited file is noticed.
-Vectors are not in it: they are made anew, or found in the receiving file by the hash of their text.
+The first line is a header, the last one has the count and SHA-256 of the lines, so that a cut or edited file
+is noticed. Vectors are not in it: they are made anew, or found in the receiving file by the hash of their text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def _passage(p: Passage) -> dict[str, Any]:
     return {
         "type": "passage", "id": p.id, "text": p.text, "stored_at": format_time(p.stored_at),
         "valid_from": format_time(p.valid_from), "valid_to": format_time(p.valid_to) if p.valid_to else None,
-        "superseded_by": p.superseded_by, "key": p.key, "kind": p.kind, "tags": list(p.tags), "sources": list(p.sources),
+        "superseded_by": p.superseded_by, "key": p.key, "kind": p.kind, "tags": list(p.tags),
+        "sources": list(p.sources),
     }  # fmt: skip
 
 

@@ -164,10 +164,14 @@ def search(
     queries: Queries = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many.")] = 10,
     tier: TierName = "all",
-    as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", callback=_time, help="As things stood then.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="TIME", callback=_time, help="As things stood then.")
+    ] = None,
     since: Annotated[str | None, typer.Option("--since", metavar="TIME", callback=_time)] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", callback=_time)] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only passages with this tag; may be repeated.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="Only passages with this tag; may be repeated.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     db: Db = DB_DEFAULT,
     agent: AgentName = AGENT_DEFAULT,

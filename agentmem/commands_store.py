@@ -104,9 +104,11 @@ def rebuild(
     from agentmem.inspecting import rebuild as build
     from agentmem.progress import counted_bar
 
-    with opened(db, agent, create=False, embedder=embedder, window=window, reserve=reserve) as memory:
-        with counted_bar("rebuild", hidden=as_json) as advance:
-            counts = build(memory, advance)
+    with (
+        opened(db, agent, create=False, embedder=embedder, window=window, reserve=reserve) as memory,
+        counted_bar("rebuild", hidden=as_json) as advance,
+    ):
+        counts = build(memory, advance)
     _say(counts, as_json)
 
 
@@ -120,7 +122,7 @@ def reembed(
     window: Window = None,
     reserve: Reserve = None,
 ) -> None:
-    """Give the whole file (all agents: they share an embedder) vectors of another embedder; goes on where it was killed."""
+    """Give the whole file (all agents: they share an embedder) vectors of another embedder; resumable."""
     from agentmem.indexing import reembed as run
     from agentmem.progress import counted_bar
     from agentmem.registry import make_embedder

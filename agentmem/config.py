@@ -39,7 +39,7 @@ class MemoryConfig(_Settings):
     """Above this share the oldest turns are paged out."""
     target_share: float = Field(0.50, gt=0, le=1)
     """A flush brings the prompt down to this share."""
-    page_in_share: float = Field(0.25, gt=0, le=0.45)
+    page_in_share: float = Field(0.25, gt=0, le=0.5)
     """The share that is always kept for what is paged in; more is used when it is free."""
     page_in_max_tokens: int = Field(3000, ge=0)
     """No page-in is larger than this, however much is free."""

@@ -140,9 +140,7 @@ def fingerprint(written: Sequence[Written]) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def ledger(
-    written: Sequence[Written], tools: Sequence[ToolSpec], counter: TokenCounter, max_tokens: int
-) -> Ledger:
+def ledger(written: Sequence[Written], tools: Sequence[ToolSpec], counter: TokenCounter, max_tokens: int) -> Ledger:
     """Tokens per section. The sections sum to the total; the chat template's own wrappers are `template`."""
     sections = dict.fromkeys(SECTIONS, 0)
     for w in written:

@@ -50,7 +50,9 @@ def _changed(block: Block, value: str, counter: TokenCounter) -> Block:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as e:
-        raise InvalidInputError("content", value[e.start : e.start + 5], "has a lone surrogate, which is no text") from e
+        raise InvalidInputError(
+            "content", value[e.start : e.start + 5], "has a lone surrogate, which is no text"
+        ) from e
     num_tokens = counter.count(value)
     if num_tokens > block.max_tokens:
         raise BlockFullError(block.label, num_tokens, block.max_tokens)
@@ -151,7 +153,9 @@ class CoreMemory:
         """Make a block. Raises InvalidInputError for a label that exists or is no word."""
         if not label.isidentifier() or label in self:
             raise InvalidInputError("label", label, "exists already" if label in self else "is no plain word")
-        block = Block(label, "", self._new_max if max_tokens is None else max_tokens, version=0, description=description)
+        block = Block(
+            label, "", self._new_max if max_tokens is None else max_tokens, version=0, description=description
+        )
         self.store(_changed(block, value, self.counter), "create", "")
         return BlockHandle(self, label)
 

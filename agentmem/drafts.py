@@ -42,7 +42,9 @@ def check(draft: Draft) -> Draft:
             continue
         if not isinstance(value, str) or not value.strip() or len(value) > MAX_LABEL_CHARS or "\n" in value:
             shown = "id" if field == "key" else field
-            raise InvalidInputError(shown, value, f"must be a line of 1 to {MAX_LABEL_CHARS} characters, or be left out")
+            raise InvalidInputError(
+                shown, value, f"must be a line of 1 to {MAX_LABEL_CHARS} characters, or be left out"
+            )
         check_text(field, value)
     if draft.at is not None:
         utc_seconds(draft.at)

@@ -53,7 +53,12 @@ def examine(db: str, agent: str) -> dict[str, Any]:
 
     add("Python", True, platform.python_version())
     fts5 = _fts5()
-    add("SQLite", fts5, f"{sqlite3.sqlite_version}, FTS5 {'yes' if fts5 else 'no'}", "use a Python whose SQLite has FTS5")
+    add(
+        "SQLite",
+        fts5,
+        f"{sqlite3.sqlite_version}, FTS5 {'yes' if fts5 else 'no'}",
+        "use a Python whose SQLite has FTS5",
+    )
     for module, names, what, remedy in OPTIONAL:
         have = find_spec(module) is not None
         add(module, have, f"{_version(names)} ({what})" if have else f"missing ({what})", remedy)
@@ -67,7 +72,9 @@ def examine(db: str, agent: str) -> dict[str, Any]:
     embedder = "minilm" if all(find_spec(m) is not None for m in MINILM_NEEDS) else "none"
     index = "faiss" if find_spec("faiss") is not None else "numpy"
     search = "dense and lexical" if embedder != "none" else "lexical alone"
-    add("defaults", True, f"embedder {embedder}, index {index}, search {search}, backend extractive (no language model)")
+    add(
+        "defaults", True, f"embedder {embedder}, index {index}, search {search}, backend extractive (no language model)"
+    )
     return {
         "usable": fts5 and writable, "db": str(path), "agent": agent, "embedder": embedder, "index": index,
         "search": search, "checks": checks,

@@ -115,6 +115,9 @@ class Indexer:
             alive = {("recall", m.id) for m in self._agent.recall.get([r for t, r in known if t == "recall"])}
             alive |= {("archival", p.id) for p in self._agent.archival.get([r for t, r in known if t == "archival"])}
             fresh = [e for e in fresh if (e[0], e[1]) in alive]
+            # A text that the file had may have been erased since, with its record: it is embedded after all.
+            late = self.embed_new(embedder, {e[3]: texts[e[3]] for e in fresh})
+            self._agent.vectors.add_embeddings(embedder.id, late)
             self._agent.vectors.add(embedder.id, fresh)
             self._agent.vectors.drop_unused({e[3] for e in entries} - {e[3] for e in fresh})
             if watermark is not None:
@@ -177,10 +180,14 @@ def check_probe(row: EmbedderRow, model_id: str, probe: NDArray[np.float32]) -> 
     import numpy as np
 
     if row.dim != len(probe):
-        raise EmbedderMismatchError(row.spec or row.model_id, model_id, f"{row.dim} dimensions there, {len(probe)} here")
+        raise EmbedderMismatchError(
+            row.spec or row.model_id, model_id, f"{row.dim} dimensions there, {len(probe)} here"
+        )
     cosine = float(np.frombuffer(row.probe, "<f4") @ probe)
     if cosine < PROBE_COSINE:
-        raise EmbedderMismatchError(row.spec or row.model_id, model_id, f"the probe text's vectors agree only to {cosine:.3f}")
+        raise EmbedderMismatchError(
+            row.spec or row.model_id, model_id, f"the probe text's vectors agree only to {cosine:.3f}"
+        )
 
 
 def reembed(
@@ -193,8 +200,8 @@ def reembed(
 ) -> int:
     """Give every agent of the file vectors of another embedder; how many keys that are.
 
-    New vectors are stored beside the old ones, a batch a transaction, so that a killed run goes on where it was; the old
-    ones serve until one last transaction switches everything over.
+    New vectors are stored beside the old ones, a batch a transaction, so that a killed run goes on where it was; the
+    old ones serve until one last transaction switches everything over.
     """
     probe = embed_checked(embedder, [PROBE])[0]
     with store.write():

@@ -52,8 +52,11 @@ def _pending(memory: Memory) -> tuple[int, int]:
 
 
 def verify(memory: Memory) -> list[str]:
-    """Everything that does not agree; [] when all is well. Checks SQLite, the full-text indexes, vectors against records,
-    the vector index against both, epochs and the queue. Changes nothing but what a search would (catching up)."""
+    """Everything that does not agree; [] when all is well.
+
+    Checks SQLite, the full-text indexes, vectors against records, the vector index against both, epochs and the queue.
+    Changes nothing but what a search would (catching up).
+    """
     findings = memory.store.integrity()
     findings += _check_queue(memory)
     findings += _check_lexical(memory)
@@ -78,7 +81,9 @@ def _check_queue(memory: Memory) -> list[str]:
         previous = epoch
     _, queue = memory.pager.state()
     opened = {c.id for m in queue for c in m.tool_calls}
-    findings += [f"{m.ref}: a tool result without its call" for m in queue if m.tool_call_id and m.tool_call_id not in opened]
+    findings += [
+        f"{m.ref}: a tool result without its call" for m in queue if m.tool_call_id and m.tool_call_id not in opened
+    ]
     return findings
 
 
@@ -124,7 +129,9 @@ def _check_vectors(memory: Memory) -> list[str]:
         if missing := sorted(wanted - have):
             findings.append(f"{len(missing)} keys of {tier} have no vector (first: record {missing[0][0]})")
         if extra := sorted(have - wanted):
-            findings.append(f"{len(extra)} vectors of {tier} stand for texts that are not stored (record {extra[0][0]})")
+            findings.append(
+                f"{len(extra)} vectors of {tier} stand for texts that are not stored (record {extra[0][0]})"
+            )
         if len(entries) != len(have):
             findings.append(f"{len(entries) - len(have)} vectors of {tier} are there twice")
         indexed = records.dense[tier].ids(found.id, found.dim)

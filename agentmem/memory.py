@@ -6,20 +6,19 @@ Data flows one way: a message is committed to recall, then it is in the queue, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from agentmem import drafts, registry
+from agentmem import archiving, drafts, registry
 from agentmem.budget import Budget
 from agentmem.context import shown_keys
 from agentmem.core_memory import DEFAULT_BLOCKS, CoreMemory
-from agentmem.errors import InvalidInputError, MissingExtraError, UnknownNameError
+from agentmem.errors import InvalidInputError
 from agentmem.pager import Pager
 from agentmem.planning import Ask, Fitted, Shape, fit
 from agentmem.summary import Summarise, without_model
-from agentmem.times import MONTHS, WEEKDAYS, parse_time, utc_seconds
+from agentmem.times import clock_words, parse_time, system_clock
 from agentmem.tokens import approximate_counter
 from agentmem.types import (
     Block,
@@ -47,20 +46,8 @@ if TYPE_CHECKING:
 PAGE_SHARE = 0.75
 """The page-in's share of what is left after system, core and question, where nothing is lost by shortening the queue:
 for backends without a prefix cache, and for prompts smaller than the epoch's. Measured on LoCoMo to beat a half."""
-IN_QUEUE = 12
-"""So many of the best records that stand in the queue are named in a page."""
 Clock = Callable[[], datetime]
 OnEvent = Callable[[Event], None]
-
-
-def system_clock() -> datetime:
-    """Now, in UTC, to the second: sub-seconds are noise in a prompt."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def clock_words(at: datetime) -> str:
-    """The moment of a question as the prompt says it."""
-    return f"{WEEKDAYS[at.weekday()]} {at.day} {MONTHS[at.month - 1]} {at.year}, {at.hour:02d}:{at.minute:02d}"
 
 
 class Memory:
@@ -95,7 +82,8 @@ class Memory:
         self.store: SqliteStore = registry.load(registry.STORE)(path, create=create, index=index)
         try:
             self.records: AgentStore = self.store.agent(agent, create=create, now=clock(), notify=self._notify)
-            self.embedder = self._choose(embedder)
+            self.embedder, self.embedder_spec, notice = registry.choose_embedder(embedder, self.store.embedder())
+            self.notices += [notice] if notice else []
             self.shape = Shape(self.embedder.counter if self.embedder is not None else approximate_counter())
             self._retrieval = self._make_retrieval()
         except BaseException:
@@ -169,25 +157,26 @@ class Memory:
     ) -> Passage:
         """Put a passage into archival storage. `sources` are refs of the records it was derived from."""
         with self.store.write():
-            passage = self._passage(text, tags, valid_from, valid_to, key, kind, sources)
+            passage = archiving.new_passage(
+                self.records, text, self.clock(), tags=tags, valid_from=valid_from, valid_to=valid_to, key=key,
+                kind=kind, sources=sources,
+            )  # fmt: skip
             self.records.archival.add([passage])
             self.log("archive", {"passage": passage.id})
         return passage
 
     def supersede(
-        self, passage_id: str | int, text: str, *, valid_from: datetime | str | None = None, tags: Sequence[str] | None = None
+        self,
+        passage_id: str | int,
+        text: str,
+        *,
+        valid_from: datetime | str | None = None,
+        tags: Sequence[str] | None = None,
     ) -> Passage:
         """Let a new passage hold from `valid_from` (now) on in an old one's place; the old one stays, closed."""
         with self.store.write():
             old = self.passage(passage_id)
-            new = self._passage(
-                text, old.tags if tags is None else tags, valid_from, None, None, old.kind, [old.ref]
-            )
-            if utc_seconds(new.valid_from) < utc_seconds(old.valid_from):
-                raise InvalidInputError(
-                    "valid_from", str(new.valid_from), f"is before {old.ref} began to hold ({old.valid_from})"
-                )
-            self.records.archival.supersede(old, new)
+            new = archiving.successor(self.records, old, text, self.clock(), valid_from=valid_from, tags=tags)
             self.log("supersede", {"old": old.id, "new": new.id})
         return new
 
@@ -225,7 +214,8 @@ class Memory:
 
         if tier not in ("all", *Tier):
             raise InvalidInputError("tier", tier, "must be all, recall or archival")
-        when = {n: parse_time(v, n) for n, v in (("as_of", as_of), ("known_at", known_at), ("since", since), ("until", until)) if v is not None}  # noqa: E501
+        given = {"as_of": as_of, "known_at": known_at, "since": since, "until": until}
+        when = {name: parse_time(value, name) for name, value in given.items() if value is not None}
         where = Filter(tier=None if tier == "all" else Tier(tier), tags=tuple(tags), **when)
         asked = self.clock() if asked_at is None else parse_time(asked_at, "asked_at")
         return list(self._retrieval.search(query, top_k=top_k, where=where, asked_at=asked, explain=explain).hits)
@@ -249,10 +239,13 @@ class Memory:
             raise InvalidInputError("max_tokens", budget, "must be at least 1")
         drafts.check_text("query", query)
         asked = self.clock() if at is None else parse_time(at, "at")
+        # A prompt of the window's own size is the one that a turn would send.
+        share = PAGE_SHARE if max_tokens is not None else self.page_share
+        most = max(self.budget.page_max, max_tokens or 0)
+        floor = self.budget.page_floor if max_tokens is None else 0
         ask = Ask(
-            query=query, clock=clock_words(asked), page_share=PAGE_SHARE, page_max=self.budget.page_max if max_tokens is None
-            else max(self.budget.page_max, budget), pageable=self.pageable(),
-        )  # fmt: skip
+            (), query, clock_words(asked), page_share=share, page_min=floor, page_max=most, pageable=self.pageable()
+        )
         epoch, queue = self.pager.state()
         fitted = self.fit(ask, epoch, queue, budget, query, asked)
         messages = {m.id: m for m in queue}
@@ -267,11 +260,7 @@ class Memory:
 
     def passage(self, passage_id: str | int) -> Passage:
         """A passage by its id (`p3` or 3). Raises UnknownNameError."""
-        number = str(passage_id).removeprefix("p")
-        found = self.records.archival.get([int(number)]) if number.isdigit() else []
-        if not found:
-            raise UnknownNameError("passage", str(passage_id), [], hint="agentmem search --tier archival shows ids")
-        return found[0]
+        return archiving.find(self.records, passage_id)
 
     def events(self, kind: str | None = None) -> list[Event]:
         """The event log, oldest first, of one kind or all."""
@@ -311,19 +300,9 @@ class Memory:
     ) -> Page:
         """Search and pack; records that stand in the prompt already (`visible`) are noted and not packed again,
         those of the turn itself are left out."""
-        from agentmem.paging import pack
-        from agentmem.retrieval import Filter
-        from agentmem.types import EMPTY_PAGE, PageItem
-
-        if not query.strip():
-            return EMPTY_PAGE
-        found = self._retrieval.search(
-            query, top_k=None, where=Filter(), asked_at=asked_at, explain=explain, widen=len(visible)
+        return self._retrieval.page(
+            query, max_tokens, self.shape.counter, visible=visible, turn=turn, asked_at=asked_at, explain=explain
         )
-        hits = [h for h in found.hits if h.id not in turn]
-        page = pack([h for h in hits if h.id not in visible], query, max_tokens, self.shape.counter)
-        seen = [PageItem(h, 0, len(h.text)) for h in hits if h.id in visible]
-        return replace(page, in_queue=tuple(seen[:IN_QUEUE]))
 
     def fit(
         self, ask: Ask, epoch: Epoch, queue: Sequence[Message], max_tokens: int, query: str, asked_at: datetime
@@ -334,6 +313,11 @@ class Memory:
             epoch, queue, ask, max_tokens, self.shape,
             lambda tokens, visible: self.page(query, tokens, visible, asked_at, turn=own, explain=True),
         )  # fmt: skip
+
+    @property
+    def page_share(self) -> float:
+        """The page-in's share in a turn: a model's queue is not shortened for it, since its prefix is worth keeping."""
+        return 0.0 if self.shape.native_tools else PAGE_SHARE
 
     def pageable(self) -> bool:
         """Whether memory holds anything outside the queue."""
@@ -390,21 +374,6 @@ class Memory:
 
     # -- inside -----------------------------------------------------------------------------------------------
 
-    def _choose(self, embedder: str | Embedder) -> Embedder | None:
-        if not isinstance(embedder, str):
-            self.embedder_spec = ""
-            return embedder
-        found = self.store.embedder()
-        spec = embedder
-        if embedder == "auto" and found is not None and found.spec:
-            spec = found.spec
-        chosen = registry.make_embedder(spec)
-        self.embedder_spec = spec if spec != "auto" else "minilm"
-        if chosen is None and embedder == "auto":
-            missing = MissingExtraError("embedding", "cpu", "torch")
-            self.notices.append(f"no embedder is installed: search goes by words alone ({missing.hint})")
-        return chosen
-
     def _make_retrieval(self) -> Retrieval:
         from agentmem.indexing import Indexer
         from agentmem.retrieval import Retrieval
@@ -413,23 +382,6 @@ class Memory:
         if self.embedder is not None:
             indexer = Indexer(self.store, self.records, self.embedder, self.embedder_spec, self.clock)
         return Retrieval(self.records, indexer, self.clock)
-
-    def _passage(
-        self, text: str, tags: Sequence[str], valid_from: Any, valid_to: Any, key: str | None, kind: str, sources: Sequence[str]
-    ) -> Passage:
-        drafts.check(Draft("user", text, key=key))
-        if isinstance(tags, str) or any(not isinstance(t, str) or not t.strip() for t in tags):
-            raise InvalidInputError("tags", tags, "must be a list of words")
-        if key is not None and self.records.archival.by_key(key) is not None:
-            raise InvalidInputError("key", key, "stands for another passage already", hint="use supersede")
-        begins = self.clock() if valid_from is None else parse_time(valid_from, "valid_from")
-        ends = None if valid_to is None else parse_time(valid_to, "valid_to")
-        if ends is not None and utc_seconds(ends) <= utc_seconds(begins):
-            raise InvalidInputError("valid_to", str(ends), "is not after valid_from")
-        return Passage(
-            self.records.archival.next_id(), text, self.clock(), begins, ends, key=key, kind=kind, tags=tuple(tags),
-            sources=tuple(sources),
-        )  # fmt: skip
 
     def _edited(self, block: Block, op: str, before: str, actor: str) -> None:
         with self.store.write():

@@ -107,9 +107,8 @@ def _mistyped(value: object, schema: Mapping[str, Any]) -> str | None:
         return "must not be negative" if value < schema.get("minimum", value) else None
     if kind == "boolean":
         return None if isinstance(value, bool) else "must be true or false"
-    if kind == "array":
-        if not isinstance(value, list) or any(not isinstance(v, str) for v in value):
-            return "must be a list of strings"
+    if kind == "array" and (not isinstance(value, list) or any(not isinstance(v, str) for v in value)):
+        return "must be a list of strings"
     return None
 
 
@@ -126,8 +125,10 @@ class StreamFilter:
     def feed(self, piece: str) -> str:
         """The further text that can be shown now."""
         self._raw += piece
-        visible = strip_thinking(self._raw) if "</think" in self._raw.lower() or "<think" in self._raw.lower() else (
-            self._raw.lstrip()
+        visible = (
+            strip_thinking(self._raw)
+            if "</think" in self._raw.lower() or "<think" in self._raw.lower()
+            else (self._raw.lstrip())
         )
         if visible.startswith(("{", "```")) or visible in ("`", "``"):
             return ""

@@ -79,9 +79,7 @@ def summary_cost(epoch: Epoch, shape: Shape) -> int:
     return shape.counter.count(prompts.summary_text(epoch.summary)) if epoch.summary else 0
 
 
-def fit(
-    epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor
-) -> Fitted:
+def fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor) -> Fitted:
     """A prompt of at most `max_tokens`. Where it is short, the queue's oldest go first, then the summary; what the turn
     itself brought is shortened, the page-in keeps its share.
 
@@ -101,9 +99,7 @@ def _with_max(counted: Ledger, max_tokens: int) -> Ledger:
     return Ledger(counted.total, max_tokens, counted.sections, counted.counter, counted.exact)
 
 
-def _fit(
-    epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor
-) -> Fitted:
+def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor) -> Fitted:
     counter = shape.counter
     entry = max(24, max_tokens // 8)
     fixed = head_cost(epoch, shape)
@@ -177,9 +173,7 @@ def _query(ask: Ask, left: int, counter: TokenCounter) -> tuple[str, int]:
     return text, counter.count(text)
 
 
-def _turn(
-    ask: Ask, left: int, entry: int, counter: TokenCounter, cuts: list[tuple[int, int, int]]
-) -> int:
+def _turn(ask: Ask, left: int, entry: int, counter: TokenCounter, cuts: list[tuple[int, int, int]]) -> int:
     """Tokens of the turn's own messages. The user's text may take half of what is left; results are shortened, more
     and more, until all fits into three quarters."""
     if not ask.turn:

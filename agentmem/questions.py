@@ -12,7 +12,10 @@ from agentmem.language import is_question, words
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?", re.UNICODE)
 # Something that stands for one thing only: a UUID, a code, a number with letters, an address.
-_IDENTIFIER = re.compile(r"\S*(?:\d\S*[-_.:/@]\S*\w|[A-Za-z]+\d|\d+[A-Za-z]|@)\S*")
+_IDENTIFIER = re.compile(r"\d\S*[-_.:/@]\S*\w|[A-Za-z]\d|\d[A-Za-z]|@")
+# A pasted document is no question: what is longer is no name of anything, and each identifier is a search of its own.
+MAX_IDENTIFIER_CHARS = 200
+MAX_IDENTIFIERS = 16
 _TIME_WORDS = re.compile(
     r"\b(?:\d{1,4}|yesterday|today|tomorrow|tonight|week|weekend|month|year|ago|last|next|since|until|recently|"
     r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august|september|"
@@ -74,12 +77,13 @@ def analyse(text: str, speakers: Sequence[str], asked_at: datetime | None) -> Qu
         for d in (find_dates(text, asked_at) if asked_at is not None else [])
         if (d.last - d.first).days <= 400
     )
-    identifiers = tuple(dict.fromkeys(m.group().strip(".,;:?!()[]\"'") for m in _IDENTIFIER.finditer(text)))
+    marked = (t for t in text.split() if len(t) <= MAX_IDENTIFIER_CHARS and _IDENTIFIER.search(t))
+    identifiers = dict.fromkeys(t.strip(".,;:?!()[]\"'") for t in marked)
     return Question(
         text=text,
         dense_text=bare if len(words(bare)) >= 2 else text,
         named=named,
-        identifiers=tuple(i for i in identifiers if len(i) >= 5),
+        identifiers=tuple(i for i in identifiers if len(i) >= 5)[:MAX_IDENTIFIERS],
         days=days,
         kind=_kind(text) if is_question(text) else "other",
     )

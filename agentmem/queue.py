@@ -74,5 +74,8 @@ def entry_of(message: Message, num_tokens: int) -> QueueEntry:
 
 def _role(message: Message) -> Role:
     # An imported result that names no call answers none: models refuse a prompt with one.
-    return "user" if message.role == "system" or (message.role == "tool" and message.tool_call_id is None) else message.role
-
+    return (
+        "user"
+        if message.role == "system" or (message.role == "tool" and message.tool_call_id is None)
+        else message.role
+    )

@@ -88,7 +88,9 @@ def score(candidates: Sequence[Candidate], weights: Mapping[str, float] = WEIGHT
         "kind": [c.kind for c in candidates],
         "question": [c.question for c in candidates],
     }
-    base = [weights["dense"] * d + weights["lexical"] * x for d, x in zip(columns["dense"], columns["lexical"], strict=True)]
+    base = [
+        weights["dense"] * d + weights["lexical"] * x for d, x in zip(columns["dense"], columns["lexical"], strict=True)
+    ]
     columns["session"] = standardise(session_means(candidates, base))
     scored = []
     for n, c in enumerate(candidates):
@@ -105,6 +107,4 @@ def score(candidates: Sequence[Candidate], weights: Mapping[str, float] = WEIGHT
 
 def order(candidates: Sequence[Candidate], scored: Sequence[Mapping[str, float]]) -> list[int]:
     """Positions, best first; ties by newer time, then by ref."""
-    return sorted(
-        range(len(candidates)), key=lambda n: (-scored[n]["total"], -candidates[n].at_utc, candidates[n].ref)
-    )
+    return sorted(range(len(candidates)), key=lambda n: (-scored[n]["total"], -candidates[n].at_utc, candidates[n].ref))

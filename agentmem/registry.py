@@ -9,10 +9,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
-from agentmem.errors import ConfigError, UnknownNameError
+from agentmem.errors import ConfigError, MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
     from agentmem.protocols import Backend, Embedder
+    from agentmem.store.sqlite import EmbedderRow
 
 BACKENDS = {
     "extractive": "agentmem.backends.extractive:ExtractiveBackend",
@@ -60,6 +61,22 @@ def make_embedder(spec: str) -> Embedder | None:
     if spec == "auto":
         spec = "minilm" if all(find_spec(m) is not None for m in MINILM_NEEDS) else "none"
     return None if spec == "none" else cast("Embedder", _resolve("embedder", spec, EMBEDDERS))
+
+
+def choose_embedder(wanted: str | Embedder, found: EmbedderRow | None) -> tuple[Embedder | None, str, str]:
+    """The embedder to use on a file that was made with `found`, its spec ("" for an object), and a notice or "".
+
+    `auto` is the file's own where its spec is known.
+    """
+    if not isinstance(wanted, str):
+        return wanted, "", ""
+    spec = found.spec if wanted == "auto" and found is not None and found.spec else wanted
+    chosen = make_embedder(spec)
+    notice = ""
+    if chosen is None and wanted == "auto":
+        hint = MissingExtraError("embedding", "cpu", "torch").hint
+        notice = f"no embedder is installed: search goes by words alone ({hint})"
+    return chosen, spec if spec != "auto" else "minilm", notice
 
 
 def make_backend(spec: str, embedder: Embedder | None) -> Backend:

@@ -251,7 +251,9 @@ class Chat:
             return
         for hit in self.last.page.hits:
             who = hit.name or hit.role or "memory"
-            self.out.print(f"{hit.score:.3f} {hit.key or hit.id} {day_words(hit.at)} {who}: {' '.join(hit.text.split())[:160]}")
+            self.out.print(
+                f"{hit.score:.3f} {hit.key or hit.id} {day_words(hit.at)} {who}: {' '.join(hit.text.split())[:160]}"
+            )
             if hit.parts:
                 self.out.print(f"      {parts_line(hit.parts)}", style="dim")
         if self.last.confidence is not None:
@@ -262,7 +264,10 @@ class Chat:
         """Write an archive."""
         from agentmem.archive_file import export_lines
 
-        names = shlex.split(rest)
+        try:
+            names = shlex.split(rest)
+        except ValueError:  # a quotation mark without its other
+            names = []
         if len(names) != 1:
             self.out.print("give one file name: /export anna.jsonl")
             return
@@ -273,4 +278,3 @@ class Chat:
             self.out.print(f"error: {path}: {e.strerror}")
             return
         self.out.print(f"written to {path}")
-

@@ -11,18 +11,22 @@ from agentmem import ranking
 from agentmem.errors import InvalidInputError
 from agentmem.indexing import Indexer
 from agentmem.language import is_question
+from agentmem.paging import pack
 from agentmem.questions import Question, analyse
 from agentmem.ranking import Candidate
 from agentmem.times import utc_seconds
-from agentmem.types import Hit, Message, Passage, Tier
+from agentmem.types import EMPTY_PAGE, Hit, Message, Page, PageItem, Passage, Tier
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agentmem.protocols import TokenCounter
     from agentmem.store.agent_store import AgentStore
 
 POOL = 200
+IN_QUEUE = 12
+"""So many of the best records that stand in the queue are named in a page."""
 DAY_S = 86_400.0
 
 
@@ -43,8 +47,8 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Ranked hits, best first; `rest` (on request) are the refs of all further records that share a word with the query,
-    by BM25."""
+    """Ranked hits, best first; `rest` (on request) are the refs of all further records that share a word with the
+    query, by BM25."""
 
     hits: tuple[Hit, ...]
     rest: tuple[str, ...] = ()
@@ -75,7 +79,9 @@ class Retrieval:
         widen: int = 0,
     ) -> Found:
         """The best `top_k` records; None ranks all that were looked at (some hundreds), and `exhaustive` adds the refs
-        of all others that share a word with the query. `widen` looks at so many more. Raises InvalidInputError for an empty query."""
+        of all others that share a word with the query. `widen` looks at so many more.
+        Raises InvalidInputError for an empty query.
+        """
         if not query.strip():
             raise InvalidInputError("query", query, "is empty", hint="say what to look for")
         if top_k is not None and top_k < 1:
@@ -101,6 +107,26 @@ class Retrieval:
         ranked = {c.ref for c in candidates}
         rest = tuple(r for r in matched if r not in ranked) if exhaustive else ()
         return Found(tuple(_hit(pool[n][1], scored[n], explain) for n in best), rest)
+
+    def page(
+        self,
+        query: str,
+        max_tokens: int,
+        counter: TokenCounter,
+        *,
+        visible: frozenset[str],
+        turn: frozenset[str],
+        asked_at: datetime,
+        explain: bool,
+    ) -> Page:
+        """Search and pack; `visible` records stand in the prompt already, those of the `turn` are its own."""
+        if not query.strip():
+            return EMPTY_PAGE
+        found = self.search(query, top_k=None, asked_at=asked_at, explain=explain, widen=len(visible))
+        hits = [h for h in found.hits if h.id not in turn]
+        page = pack([h for h in hits if h.id not in visible], query, max_tokens, counter)
+        seen = [PageItem(h, 0, len(h.text)) for h in hits if h.id in visible]
+        return replace(page, in_queue=tuple(seen[:IN_QUEUE]))
 
     def _recall(
         self, question: Question, vector: NDArray[np.float32] | None, where: Filter, exhaustive: bool, pool_size: int

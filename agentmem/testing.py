@@ -11,6 +11,7 @@ from agentmem.contracts import BackendContract, EmbedderContract, VectorIndexCon
 from agentmem.registry import EMBEDDERS, load
 from agentmem.scripted import ScriptedBackend, tool_call
 
+# ruff: noqa: F822 - HashingEmbedder is resolved below
 __all__ = [
     "BackendContract",
     "EmbedderContract",

@@ -35,12 +35,33 @@ def format_time(at: datetime) -> str:
 
 
 # Not strftime: a host program's locale must not change the bytes of a prompt.
-MONTHS = (
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
-)
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 
 def day_words(at: datetime) -> str:
     """A day as people write it, `8 May 2023`."""
     return f"{at.day} {MONTHS[at.month - 1]} {at.year}"
+
+
+def system_clock() -> datetime:
+    """Now, in UTC, to the second: sub-seconds are noise in a prompt."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def clock_words(at: datetime) -> str:
+    """The moment of a question as the prompt says it."""
+    return f"{WEEKDAYS[at.weekday()]} {at.day} {MONTHS[at.month - 1]} {at.year}, {at.hour:02d}:{at.minute:02d}"

@@ -169,7 +169,12 @@ class Toolbox:
         if not passages:
             return None
         p = passages[0]
-        return {"id": p.key or p.ref, "at": format_time(p.valid_from), "tags": list(p.tags), "text": self._short(p.text)}
+        return {
+            "id": p.key or p.ref,
+            "at": format_time(p.valid_from),
+            "tags": list(p.tags),
+            "text": self._short(p.text),
+        }
 
     def _short(self, text: str) -> str:
         most = max(24, self._memory.budget.entry_tokens // 2)
@@ -183,5 +188,3 @@ def _ok(value: Mapping[str, Any]) -> ToolResult:
 
 def _failed(text: str) -> ToolResult:
     return ToolResult(json.dumps({"status": "Failed", "message": text}, ensure_ascii=False), True, True)
-
-

@@ -365,8 +365,8 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a turn gave. `text` is what the user sees, `answer` the bare phrase where the backend gives one;
-    `confidence` is None from backends that state none. `usage` sums over the turn's `steps` model calls, `ledger` is the
-    first prompt's."""
+    `confidence` is None from backends that state none. `usage` sums over the turn's `steps` model calls, `ledger` is
+    the first prompt's."""
 
     text: str
     usage: Usage

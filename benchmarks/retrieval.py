@@ -127,16 +127,19 @@ def table(asked: Sequence[Asked], categories: bool) -> list[dict[str, Any]]:
             name = f"category {category}" + (" (adversarial)" if category == ADVERSARIAL else "")
             groups.append((name, [a for a in asked if a.category == category]))
     return [
-        {"system": system, "questions": name, "n": len(group), **{m: f"{share(group, system, m):.1f}" for m in MEASURES}}
+        {
+            "system": system, "questions": name, "n": len(group),
+            **{m: f"{share(group, system, m):.1f}" for m in MEASURES},
+        }
         for name, group in groups
         for system in SYSTEMS
-    ]
+    ]  # fmt: skip
 
 
 def main() -> None:
     """Measure and print."""
     parser = machine.parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with CONV.messages.jsonl, CONV.questions.jsonl")
+    parser.add_argument("--data", type=Path, required=True, help="a folder of CONV.messages.jsonl and questions")
     parser.add_argument("--embedder", default="minilm", help="a spec (minilm)")
     parser.add_argument("--draws", type=int, default=2000, help="of the bootstrap (2000)")
     parser.add_argument("--every", type=int, default=1, help="take every n-th question only (1)")

@@ -3,6 +3,11 @@
 All of a turn but embedding, search and model: `Agent.send` with a scripted backend, no embedder, and a page-in that
 finds nothing. The turns of the stores are measured in turn within one run. Goal: the largest at most 1.5 times the
 smallest. A search (words alone) is measured apart, for what it is.
+
+The ratio is of processor time. On a busy machine the clock on the wall also counts the wait for a processor, which is
+the same for every store and so hides what grows: a median of 12 ms was seen where the work was 2 ms. Both are shown,
+and the fastest tenth by the wall, which waited least; the goal must hold for that as well. Waiting for the disk is in
+the wall times alone.
 """
 
 from __future__ import annotations
@@ -62,14 +67,15 @@ class Store:
         self.search = self.memory.page
         self.memory.page = nothing  # type: ignore[method-assign]
         self.times: list[float] = []
+        self.walls: list[float] = []
         self.search_times: list[float] = []
 
-    def turn(self, n: int) -> float:
-        """How long turn n took."""
+    def turn(self, n: int) -> tuple[float, float]:
+        """How long turn n took: on the processor, and by the wall."""
         text = f"Turn {n}: what of the {WORDS[n % len(WORDS)]} and the {WORDS[n * 7 % len(WORDS)]}?"
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         self.agent.send(text)
-        return time.perf_counter() - start
+        return time.process_time() - worked, time.perf_counter() - start
 
     def look(self, n: int) -> float:
         """How long a search took."""
@@ -95,28 +101,38 @@ def main() -> None:
             # Another one first each time: none always runs after the largest.
             for k in range(len(stores)):
                 store = stores[(n + k) % len(stores)]
-                seconds = store.turn(n)
+                worked, passed = store.turn(n)
                 if n >= options.warm:
-                    store.times.append(seconds)
+                    store.times.append(worked)
+                    store.walls.append(passed)
         for n in range(20):
             for store in stores:
                 store.search_times.append(store.look(n))
         for store in stores:
             store.memory.close()
     base = statistics.median(stores[0].times)
+    fastest = _fastest(stores[0])
     rows = [
         {
-            "messages": s.count, "turn ms": 1000 * statistics.median(s.times),
-            "p90 ms": 1000 * statistics.quantiles(s.times, n=10)[-1],
+            "messages": s.count, "processor ms": 1000 * statistics.median(s.times),
             f"over {stores[0].count}": statistics.median(s.times) / base,
+            "wall ms": 1000 * statistics.median(s.walls), "fastest tenth ms": 1000 * _fastest(s),
+            "over ": _fastest(s) / fastest,
             "search ms (words alone)": 1000 * statistics.median(s.search_times), "ingest s": s.ingest_s,
         }
         for s in stores
     ]  # fmt: skip
-    ratio = statistics.median(stores[-1].times) / base
-    said = "met" if ratio <= 1.5 else "NOT met"
-    note = f"medians of {options.turns} turns; {stores[-1].count} over {stores[0].count}: {ratio:.2f}, goal 1.5: {said}"
-    machine.show(options, rows, ratio=ratio, goal=1.5, note=note)
+    ratio, by_wall = statistics.median(stores[-1].times) / base, _fastest(stores[-1]) / fastest
+    said = "met" if max(ratio, by_wall) <= 1.5 else "NOT met"
+    note = (
+        f"medians of {options.turns} turns; {stores[-1].count} over {stores[0].count}: {ratio:.2f} of processor time,"
+        f" {by_wall:.2f} of the fastest tenth by the wall; goal 1.5: {said}"
+    )
+    machine.show(options, rows, ratio=ratio, ratio_of_the_fastest=by_wall, goal=1.5, note=note)
+
+
+def _fastest(store: Store) -> float:
+    return statistics.quantiles(store.walls, n=10)[0]
 
 
 if __name__ == "__main__":

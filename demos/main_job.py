@@ -1,4 +1,4 @@
-"""The main job, end to end: a small window holds a long history, pages it out, pages the right parts back in, and answers.
+"""The main job: a small window holds a long history, pages it out, pages the right parts back in, and answers.
 
 Run by `make demo`. It ingests `demos/history.jsonl` (two friends, over a year), asks the questions of
 `demos/questions.jsonl`, and compares with two baselines at the same token budget. No language model, no network.
@@ -117,13 +117,14 @@ def run(memory: Memory, agent: Agent, out: Console) -> dict[str, Any]:
     with lines_bar("ingest", len(history)) as advance:
         report = memory.ingest(history, progress=advance)
     stats = memory.stats()
+    covers = stats["summary_covers"]
     out.print(
         f"\n{report.stored} messages, {tokens} tokens of history; the window is {WINDOW} tokens, "
         f"{memory.budget.max_tokens} of them for the prompt."
     )
     out.print(
         f"{len(memory.events('page_out'))} flushes paged out all but {stats['in_queue']} messages "
-        f"(epoch {stats['epoch']}; the summary covers m{stats['summary_covers'][0]} to m{stats['summary_covers'][1]}).\n"
+        f"(epoch {stats['epoch']}; the summary covers m{covers[0]} to m{covers[1]}).\n"
     )
     messages = memory.records.recall.since(1)
     assert memory.embedder is not None, "the demo needs the extra cpu: pip install 'agentmem[cpu]'"

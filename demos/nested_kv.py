@@ -1,7 +1,7 @@
 """MemGPT's nested key-value task: 140 UUID pairs in archival storage; a value may itself be a key, to a depth of 4.
 
-The question is what a key leads to in the end. The answer needs one look-up for each level, and one more to see that the
-last value is no key (arXiv 2310.08560, section 3.2.2). Run: `python -m demos.nested_kv`.
+The question is what a key leads to in the end. The answer needs one look-up for each level, and one more to see that
+the last value is no key (arXiv 2310.08560, section 3.2.2). Run: `python -m demos.nested_kv`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -43,7 +44,7 @@ def make_task(level: int, seed: int) -> Task:
         return str(UUID(int=rng.getrandbits(128), version=4))
 
     chain = [uuid() for _ in range(level + 2)]
-    pairs = list(zip(chain, chain[1:], strict=False))
+    pairs = list(pairwise(chain))
     pairs += [(uuid(), uuid()) for _ in range(PAIRS - len(pairs))]
     rng.shuffle(pairs)
     return Task(tuple(pairs), chain[0], chain[-1], level)

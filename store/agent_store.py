@@ -45,16 +45,15 @@ class AgentStore:
 
     def counters(self) -> dict[str, int]:
         """The next ids of messages, passages and events."""
-        row = self.db.row(
-            "SELECT next_message, next_passage, next_event FROM agents WHERE id = ?", (self.agent_id,)
-        )
+        row = self.db.row("SELECT next_message, next_passage, next_event FROM agents WHERE id = ?", (self.agent_id,))
         assert row is not None
         return {"next_message": row[0], "next_passage": row[1], "next_event": row[2]}
 
     def set_counters(self, counters: Mapping[str, int]) -> None:
         """Set the next ids, after an import, within its transaction."""
         self.db.run(
-            "UPDATE agents SET next_message = ?, next_passage = ?, next_event = ?, generation = generation + 1 WHERE id = ?",
+            "UPDATE agents SET next_message = ?, next_passage = ?, next_event = ?, generation = generation + 1"
+            " WHERE id = ?",
             (counters["next_message"], counters["next_passage"], counters["next_event"], self.agent_id),
         )
 

@@ -64,7 +64,10 @@ class Archival:
         self.add(sorted(passages, key=lambda p: -p.id))
 
     def supersede(self, old: Passage, new: Passage) -> Passage:
-        """Close `old` when `new` begins to hold (if it has not ended before), and add `new`; within the caller's transaction."""
+        """Close `old` when `new` begins to hold (if it has not ended before), and add `new`.
+
+        Within the caller's transaction.
+        """
         if old.superseded_by is not None:
             raise InvalidInputError(
                 "passage_id", old.ref, f"was superseded by p{old.superseded_by} already", hint="supersede that one"
@@ -126,9 +129,7 @@ class Archival:
 
     def after(self, last: int) -> list[Passage]:
         """Passages with an id above `last`, in order."""
-        rows = self._db.rows(
-            "SELECT id FROM passages WHERE agent_id = ? AND id > ? ORDER BY id", (self._agent, last)
-        )
+        rows = self._db.rows("SELECT id FROM passages WHERE agent_id = ? AND id > ? ORDER BY id", (self._agent, last))
         return self.get([r[0] for r in rows])
 
     def holding(self, at: float, known_at: float | None = None) -> list[int]:

@@ -1,4 +1,4 @@
-"""The derived vector index of one agent and tier: opened from its snapshot, caught up from SQLite, rebuilt when damaged.
+"""The derived vector index of one agent and tier: from its snapshot, caught up from SQLite, rebuilt when damaged.
 
 Each search first compares the index's generation with SQLite's, so that no search that starts after a commit
 returns what that commit deleted, whichever process deleted it.

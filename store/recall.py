@@ -135,9 +135,7 @@ class Recall:
             [(self._agent, m.name) for m in spoken if m.name],
         )
         self._db.run("DELETE FROM speakers WHERE agent_id = ? AND messages < 1", (self._agent,))
-        self._db.run_many(
-            "DELETE FROM messages WHERE agent_id = ? AND id = ?", [(self._agent, m.id) for m in messages]
-        )
+        self._db.run_many("DELETE FROM messages WHERE agent_id = ? AND id = ?", [(self._agent, m.id) for m in messages])
 
     is_searchable = staticmethod(searchable)
 

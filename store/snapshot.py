@@ -1,7 +1,8 @@
 """The file of a derived index: a checksum, a line of JSON (generation, last vector, ...), then the index's bytes.
 
 The checksum covers all that follows it: a wrong generation would hide deletions as surely as a wrong byte a neighbour.
-Written as temp + fsync + rename + fsync of the folder, so that at any moment there is a whole old one or a whole new one.
+Written as temp + fsync + rename + fsync of the folder, so that at any moment there is a whole old one or a
+whole new one.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_report_header() -> str:
-    return f"SQLite {sqlite3.sqlite_version}, FAISS {_installed('faiss-cpu', 'faiss-gpu-cu12')}, numpy {_installed('numpy')}"
+    faiss = _installed("faiss-cpu", "faiss-gpu-cu12")
+    return f"SQLite {sqlite3.sqlite_version}, FAISS {faiss}, numpy {_installed('numpy')}"
 
 
 def _installed(*names: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes tests/golden/conversation.json anew: `python -m tests.agent.regenerate`. Read the difference before keeping it."""
+"""Writes tests/golden/conversation.json anew: `python -m tests.agent.regenerate`. Read the difference before keeping it."""  # noqa: E501
 
 from __future__ import annotations
 

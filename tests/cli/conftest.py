@@ -1,4 +1,4 @@
-"""Running the commands as a user does: `cli(...)` in this process through `main()`, `process(...)` in one of its own."""
+"""Running the commands as a user does: `cli(...)` in this process through `main()`, `process(...)` in one of its own."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -109,12 +109,13 @@ def message(key: str, content: str, at: str, *, name: str = "Tom", role: str = "
     return {"id": key, "session": key[1 : key.index(":")], "role": role, "name": name, "content": content, "at": at}
 
 
+SIGHTS = (
+    "cathedral", "castle", "aqueduct", "market", "bridge", "museum", "library", "garden", "harbour", "tower", "palace",
+    "theatre", "fountain", "monastery", "lighthouse", "planetarium",
+)  # fmt: skip
 LONG = " ".join(
-    f"On stop number {n} of the tram tour we saw the {thing} and paid {n + 3} euros for it."
-    for n, thing in enumerate(
-        "cathedral castle aqueduct market bridge museum library garden harbour tower palace theatre fountain "
-        "monastery lighthouse planetarium".split()
-    )
+    f"On stop number {n} of the tram tour we saw the {sight} and paid {n + 3} euros for it."
+    for n, sight in enumerate(SIGHTS)
 )
 
 
@@ -141,7 +142,12 @@ def history_rows() -> list[dict[str, Any]]:
         for turn in range(1, 13):
             key = f"D{session}:{turn}"
             name, text, at = facts.get(
-                key, (("Tom", "Mia")[turn % 2], f"{talk[(turn + session) % 5]} ({session}.{turn})", f"{day}T10:{turn:02d}:00")
+                key,
+                (
+                    ("Tom", "Mia")[turn % 2],
+                    f"{talk[(turn + session) % 5]} ({session}.{turn})",
+                    f"{day}T10:{turn:02d}:00",
+                ),
             )
             rows.append(message(key, text, at, name=name))
     return rows

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.cli.conftest import LONG, NO_MODEL, ROOT, Ran, message, write_lines
 
 Cli = Callable[..., Ran]
@@ -388,6 +389,14 @@ def test_page_in_shortens_what_is_too_long(cli: Cli, base: tuple[str, ...]) -> N
     assert "D2:4" in whole["keys"] and LONG in whole["text"]
 
 
+@pytest.mark.xfail(
+    raises=AssertionError, reason="paging.excerpt cuts the best chunk from its start, not around the match"
+)
+def test_page_in_shortens_to_the_part_that_is_asked_for(cli: Cli, base: tuple[str, ...]) -> None:
+    query = "On which stop of the tram tour was the lighthouse?"
+    assert "lighthouse" in cli("page-in", query, "--max-tokens", "100", *base, "--json").document["text"]
+
+
 def test_page_in_for_people(cli: Cli, base: tuple[str, ...]) -> None:
     done = cli("page-in", QUERIES[0], "--max-tokens", "64", *base)
     assert done.code == 0
@@ -411,7 +420,7 @@ def test_context_stays_within_its_tokens(
         assert sum(ledger["sections"].values()) == ledger["total"]
         counted = sum(recount(m["content"]) + recount(f"{m['role']}:") for m in line["messages"])
         assert counted == ledger["total"], "the plain template: `role: content` a message"
-        assert [m["role"] for m in line["messages"]][0] == "system"
+        assert line["messages"][0]["role"] == "system"
         check_keys(line, "\n".join(m["content"] for m in line["messages"]), contents)
 
 
@@ -623,7 +632,12 @@ def test_erase(cli: Cli, own_db: Path, contents: dict[str, str]) -> None:
     assert done["erased"] == "D1:8"
     assert done["messages"] >= 1
     assert "Biscuit" not in exported(cli, own_db), "nor in what quoted it"
-    for args in (("search", QUERIES[3]), ("page-in", QUERIES[3]), ("context", QUERIES[3]), ("ask", QUERIES[3], "--no-store")):
+    for args in (
+        ("search", QUERIES[3]),
+        ("page-in", QUERIES[3]),
+        ("context", QUERIES[3]),
+        ("ask", QUERIES[3], "--no-store"),
+    ):
         assert "Biscuit" not in cli(*args, *base, "--json").out
     for path in own_db.parent.rglob("*"):
         if path.is_file():
@@ -655,7 +669,11 @@ def test_export_and_import_round_trip(cli: Cli, own_db: Path, tmp_path: Path, qu
     there = ("--db", new, "--agent", "copy")
 
     def rows(text: str) -> list[Any]:
-        return [r for r in map(json.loads, text.splitlines()) if r["type"] not in ("agentmem", "end") and r.get("kind") != "import"]
+        return [
+            r
+            for r in map(json.loads, text.splitlines())
+            if r["type"] not in ("agentmem", "end") and r.get("kind") != "import"
+        ]
 
     assert rows(exported(cli, new, "copy")) == rows(file.read_text())
     for field in ("messages", "passages", "in_queue", "epoch", "blocks", "summary_covers"):

@@ -83,6 +83,12 @@ class Terminal:
     def say(self, line: str) -> None:
         self.type(line + "\r")
 
+    def end(self) -> int:
+        """Ctrl-D at the next prompt (typed earlier, the terminal itself would take it); the exit code."""
+        self.until("\n>")
+        self.type("\x04")
+        return self.ends()
+
     def ends(self) -> int:
         """The exit code, once it has ended."""
         end = time.monotonic() + PATIENCE_S
@@ -164,15 +170,15 @@ def test_the_commands(terminal: Terminal, tmp_path: Path) -> None:
     chat.say(f"/export {tmp_path / 'a.jsonl'}")
     chat.until("written to")
     lines = (tmp_path / "a.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1]) == {"type": "end", "lines": len(lines)}
+    end = json.loads(lines[-1])
+    assert (end["type"], end["lines"]) == ("end", len(lines))
     chat.say("/export")
     chat.until("give one file name")
     chat.say("/export /proc/no/such")
     chat.until("error: /proc/no/such")
     chat.say("/export 'half a quotation")
     chat.until("give one file name")
-    chat.type("\x04")
-    assert chat.ends() == 0
+    assert chat.end() == 0
 
 
 def test_ctrl_c_stops_a_reply_and_not_the_program(base: tuple[str, ...], own_db: Path, cli: Cli) -> None:
@@ -188,9 +194,7 @@ def test_ctrl_c_stops_a_reply_and_not_the_program(base: tuple[str, ...], own_db:
         assert chat.process.poll() is None
         chat.type("half a line")
         chat.type("\x03")
-        chat.until(">")
-        chat.type("\x04")
-        assert chat.ends() == 0
+        assert chat.end() == 0
     rows = [json.loads(line) for line in cli("export", "-", "--db", own_db, "--agent", "tom").out.splitlines()]
     said = [r["content"] for r in rows if r["type"] == "message" and r["role"] == "user"]
     assert said[-2:] == ["Please give a long answer.", "And a short one."]
@@ -216,7 +220,9 @@ def test_a_line_for_what_is_paged_out(terminal: Terminal) -> None:
             break
     line = chat.screen[chat.screen.index("[paged out ") :]
     line = line[: line.index("]") + 1]
-    assert re.fullmatch(r"\[paged out \d+ messages, m\d+ to m\d+: \d+ -> \d+ tokens; epoch \d+\]", " ".join(line.split())), line
+    assert re.fullmatch(
+        r"\[paged out \d+ messages, m\d+ to m\d+: \d+ -> \d+ tokens; epoch \d+\]", " ".join(line.split())
+    ), line
 
 
 def test_history_holds_what_the_user_said_before(base: tuple[str, ...], cli: Cli) -> None:
@@ -228,8 +234,7 @@ def test_history_holds_what_the_user_said_before(base: tuple[str, ...], cli: Cli
         chat.until("What is the parrot called?")
         chat.type("\r")
         chat.until("Biscuit")
-        chat.type("\x04")
-        assert chat.ends() == 0
+        assert chat.end() == 0
 
 
 def test_completion_of_commands(terminal: Terminal) -> None:
@@ -242,8 +247,7 @@ def test_completion_of_commands(terminal: Terminal) -> None:
 def test_several_lines_by_alt_enter(terminal: Terminal, own_db: Path, cli: Cli) -> None:
     terminal.type("First line,\x1b\rsecond line.\r")
     terminal.until("Kept in recall")
-    terminal.type("\x04")
-    assert terminal.ends() == 0
+    assert terminal.end() == 0
     rows = [json.loads(line) for line in cli("export", "-", "--db", own_db, "--agent", "tom").out.splitlines()]
     said = [r["content"] for r in rows if r["type"] == "message" and r["role"] == "user"]
     assert said[-1] == "First line,\nsecond line."
@@ -269,7 +273,12 @@ def test_a_message_a_line_on_a_pipe(cli: Cli, base: tuple[str, ...]) -> None:
     assert done.code == 0
     out = done.out
     assert "no language model" in out
-    assert out.index("Lisbon") < out.index("answered at confidence") < out.index("unknown command /nosuch") < out.rindex("Biscuit")
+    assert (
+        out.index("Lisbon")
+        < out.index("answered at confidence")
+        < out.index("unknown command /nosuch")
+        < out.rindex("Biscuit")
+    )
 
 
 def test_quit_ends_the_chat_on_a_pipe(cli: Cli, base: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from agentmem.types import Pressure
 
 
 @given(
-    window=st.integers(128, 200_000), reserve=st.none() | st.integers(16, 4000), page=st.floats(0.01, 0.5),
+    window=st.integers(128, 200_000), reserve=st.none() | st.integers(16, 4000), page=st.floats(0.01, 0.45),
     most=st.integers(0, 5000), shares=st.tuples(*[st.floats(0.01, 1)] * 3),
 )  # fmt: skip
 def test_limits_are_in_order(
@@ -34,11 +34,22 @@ def test_limits_are_in_order(
     assert 0 <= budget.page_floor <= min(budget.max_tokens // 2, budget.page_max)
     assert 16 <= budget.summary_tokens <= max(16, budget.max_tokens // 10)
     for used in (0, budget.warn_tokens, budget.warn_tokens + 1, budget.flush_tokens, budget.flush_tokens + 1):
-        expected = Pressure.FLUSH if used > budget.flush_tokens else Pressure.WARN if used > budget.warn_tokens else Pressure.NONE
+        expected = (
+            Pressure.FLUSH
+            if used > budget.flush_tokens
+            else Pressure.WARN
+            if used > budget.warn_tokens
+            else Pressure.NONE
+        )
         assert budget.pressure(used) is expected
 
 
 def test_the_defaults() -> None:
     budget = Budget.of(MemoryConfig())
-    assert (budget.max_tokens, budget.warn_tokens, budget.flush_tokens, budget.target_tokens) == (3584, 2508, 3225, 1792)
+    assert (budget.max_tokens, budget.warn_tokens, budget.flush_tokens, budget.target_tokens) == (
+        3584,
+        2508,
+        3225,
+        1792,
+    )
     assert (budget.page_floor, budget.summary_tokens, budget.entry_tokens) == (896, 200, 448)

@@ -39,17 +39,26 @@ def written(**values: Any) -> list[tuple[str, str]]:
 
 def test_the_layout() -> None:
     found = written(query="And now?", clock="Monday", pressure=True, last_step=True)
-    system = "\n".join([
-        prompts.SYSTEM_EXTRACTIVE, "<human> (read-only)\nLikes tea.\n</human>", "<x> empty </x>", "<summary>\nThey met.\n</summary>",
-    ])  # fmt: skip
+    system = "\n".join(
+        [
+            prompts.SYSTEM_EXTRACTIVE,
+            "<human> (read-only)\nLikes tea.\n</human>",
+            "<x> empty </x>",
+            "<summary>\nThey met.\n</summary>",
+        ]
+    )
     tail = "\n".join([
         "<memory>\n-- 8 May 2023\nk1 Ann: I like tea.\n</memory>", "Now: Monday", prompts.PRESSURE_NOTE, "And now?",
         prompts.LAST_STEP_NOTE,
     ])  # fmt: skip
     assert found == [
-        ("system", system), ("user", "Ann: hi\nTom: hello"), ("assistant", ""), ("tool", "found"), ("assistant", "well"),
+        ("system", system),
+        ("user", "Ann: hi\nTom: hello"),
+        ("assistant", ""),
+        ("tool", "found"),
+        ("assistant", "well"),
         ("user", tail),
-    ]  # fmt: skip
+    ]
     assert "They met" not in written(summary=False)[0][1]
     assert written(native_tools=True)[0][1].startswith(prompts.SYSTEM_MODEL)
 
@@ -61,7 +70,7 @@ def test_nothing_asked_no_tail() -> None:
 
 def test_a_message_that_the_plan_names_and_is_gone() -> None:
     with pytest.raises(KeyError):
-        render(PromptPlan(epoch=2, first=1, last=0, turn=99, turn_last=99), EPOCH, {}, [])
+        render(PromptPlan(epoch=2, first=1, last=0, turn=(99,)), EPOCH, {}, [])
 
 
 def test_the_ledger_sums() -> None:
@@ -70,7 +79,7 @@ def test_the_ledger_sums() -> None:
     found = render(plan, EPOCH, {m.id: m for m in QUEUE}, [ITEM])
     counted = ledger(found, (), counter, 500)
     assert counted.sections == {
-        "system": counter.count(prompts.SYSTEM_EXTRACTIVE), "core": 9, "summary": 4, "compressed": 0,
+        "system": counter.count(prompts.SYSTEM_EXTRACTIVE), "core": 8, "summary": 4, "compressed": 0,
         "queue": 2 + 2 + 3 + 1 + 1, "tail": 11 + 2, "template": 6,
     }  # fmt: skip
     assert counted.total == sum(counted.sections.values())

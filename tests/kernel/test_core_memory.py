@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_blocks_of_a_memory(memory_factory: Callable[..., Any]) -> None:
     edits = memory.records.journal.block_edits("human")
     assert [e["op"] for e in edits] == ["create", "append", "append", "replace", "limit", "read_only"]
     assert [e["version"] for e in edits] == [1, 2, 3, 4, 5, 6]
-    for before, after in zip(edits, edits[1:], strict=False):
+    for before, after in itertools.pairwise(edits):
         assert after["before"] == before["after"], "each edit begins where the one before ended"
     notes = core.add("notes", "One line.", max_tokens=9, description="Notes.")
     assert (notes.value, notes.max_tokens, notes.block.description) == ("One line.", 9, "Notes.")

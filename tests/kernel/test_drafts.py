@@ -16,7 +16,8 @@ from agentmem.types import Draft
 
 
 def test_a_whole_line() -> None:
-    line = '{"id": "D1:3", "session": "1", "role": "user", "name": "Ann", "content": " hi\\u0000", "at": "2023-05-08", "x": 1}'
+    line = '{"id": "D1:3", "session": "1", "role": "user", "name": "Ann", "x": 1,'
+    line += ' "content": " hi\\u0000", "at": "2023-05-08"}'
     assert from_line(line) == Draft("user", " hi\0", "Ann", datetime(2023, 5, 8), "D1:3", "1")
     assert from_mapping({"role": "assistant", "content": "x"}) == Draft("assistant", "x")
 
@@ -66,7 +67,15 @@ def test_any_text_is_taken_or_refused(text: str) -> None:
         draft.content.encode()
 
 
-@given(value=st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda i: st.lists(i, max_size=2) | st.dictionaries(st.sampled_from(["role", "content", "id", "at"]), i, max_size=4), max_leaves=6))  # noqa: E501
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda i: (
+            st.lists(i, max_size=2) | st.dictionaries(st.sampled_from(["role", "content", "id", "at"]), i, max_size=4)
+        ),
+        max_leaves=6,
+    )
+)
 def test_any_json_is_taken_or_refused(value: Any) -> None:
     try:
         from_line(json.dumps(value))

@@ -51,7 +51,12 @@ def test_every_error_is_explained() -> None:
 def test_a_text_with_its_hint() -> None:
     error = ConfigError("top_k", 0, "must be at least 1", hint="give 1")
     assert str(error) == "top_k=0: must be at least 1\n  hint: give 1"
-    assert (error.field, error.value, error.hint, error.message) == ("top_k", 0, "give 1", "top_k=0: must be at least 1")
+    assert (error.field, error.value, error.hint, error.message) == (
+        "top_k",
+        0,
+        "give 1",
+        "top_k=0: must be at least 1",
+    )
     assert str(AgentMemError("plain")) == "plain"
     with pytest.raises(ValueError):
         raise InvalidInputError("at", "x", "is not a time")

@@ -94,9 +94,12 @@ def test_the_target_out_of_reach() -> None:
 
 def test_a_call_and_its_result_leave_or_stay_together() -> None:
     queue = [
-        QueueEntry(1, "user", 10), QueueEntry(2, "assistant", 10, frozenset("a")), QueueEntry(3, "tool", 10, answers="a"),
-        QueueEntry(4, "assistant", 10), QueueEntry(5, "user", 10),
-    ]  # fmt: skip
+        QueueEntry(1, "user", 10),
+        QueueEntry(2, "assistant", 10, frozenset("a")),
+        QueueEntry(3, "tool", 10, answers="a"),
+        QueueEntry(4, "assistant", 10),
+        QueueEntry(5, "user", 10),
+    ]
     for target, cut in ((40, 1), (30, 3), (20, 3), (10, 4)):
         plan = plan_eviction(queue[:4], fixed_tokens=0, target_tokens=target - 10, keep_last=1)
         assert plan is not None and plan.cut == min(cut, 3)

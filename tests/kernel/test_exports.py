@@ -22,7 +22,9 @@ def test_every_name_resolves_and_is_explained(name: str) -> None:
     found = getattr(agentmem, name)
     assert found.__name__ == name
     assert found.__module__ == f"agentmem.{agentmem._HOMES[name]}"
-    assert found.__doc__ and inspect.getdoc(found) and not found.__doc__.startswith(f"{name}("), "a docstring of its own"
+    assert found.__doc__ and inspect.getdoc(found) and not found.__doc__.startswith(f"{name}("), (
+        "a docstring of its own"
+    )
     for method, value in vars(found).items():
         if not method.startswith("_") and inspect.isfunction(value):
             assert value.__doc__, f"{name}.{method} has no docstring"

@@ -9,10 +9,25 @@ from pathlib import Path
 import pytest
 
 HEAVY = (
-    "torch", "faiss", "transformers", "sentence_transformers", "tokenizers", "vllm", "numpy", "pydantic", "sqlite_utils",
-    "typer", "rich", "prompt_toolkit", "dateutil", "filelock", "httpx", "agentmem.store", "agentmem.backends",
+    "torch",
+    "faiss",
+    "transformers",
+    "sentence_transformers",
+    "tokenizers",
+    "vllm",
+    "numpy",
+    "pydantic",
+    "sqlite_utils",
+    "typer",
+    "rich",
+    "prompt_toolkit",
+    "dateutil",
+    "filelock",
+    "httpx",
+    "agentmem.store",
+    "agentmem.backends",
     "agentmem.compressors",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("line", ["import agentmem", "from agentmem import Agent, Memory", "import agentmem.contracts"])

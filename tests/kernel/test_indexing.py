@@ -134,7 +134,7 @@ def test_the_wrong_embedder_is_refused_by_its_name(memory_factory: Callable[...,
         broken.observe("user", "coffee")
         with pytest.raises(EmbedderMismatchError):
             broken.search("tea")
-    assert [h.text for h in memory.search("tea")][0] == "tea", "the old one serves on"
+    assert next(h.text for h in memory.search("tea")) == "tea", "the old one serves on"
 
 
 def test_an_embedder_that_breaks_its_contract_stores_nothing(memory_factory: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,19 @@ from agentmem.keys import CHUNK_BYTES, MAX_PARTS, chunk_spans, key_hash, message
 from agentmem.types import Message, Passage
 
 NOW = datetime(2023, 5, 8, tzinfo=UTC)
-parts = st.sampled_from(["Tea is good. ", "東京は雨です。", "x" * 700, "\n\n", " ", "😀" * 300, "Mr. Smith said no! ", "word " * 90, "\ud83d"])
+parts = st.sampled_from(
+    [
+        "Tea is good. ",
+        "東京は雨です。",
+        "x" * 700,
+        "\n\n",
+        " ",
+        "😀" * 300,
+        "Mr. Smith said no! ",
+        "word " * 90,
+        "\ud83d",
+    ]
+)
 texts = st.lists(parts, max_size=25).map("".join)
 
 
@@ -20,7 +33,7 @@ texts = st.lists(parts, max_size=25).map("".join)
 def test_spans_cover_the_text_in_order_within_bounds(text: str) -> None:
     spans = chunk_spans(text)
     assert spans[0][0] == 0 and len(spans) <= MAX_PARTS
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False)), "no gap, no overlap"
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(spans)), "no gap, no overlap"
     if len(spans) < MAX_PARTS:
         assert spans[-1][1] == len(text)
     for start, end in spans:
@@ -32,7 +45,7 @@ def test_spans_cover_the_text_in_order_within_bounds(text: str) -> None:
 def test_a_huge_text_has_a_bounded_number_of_keys(text: str) -> None:
     spans = chunk_spans(text)
     assert len(spans) == MAX_PARTS and spans[0][0] == 0
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
 
 
 def test_chunks_end_with_sentences_where_they_can() -> None:

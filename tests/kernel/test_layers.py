@@ -18,7 +18,7 @@ queue paging filing core_lines spans questions
 evidence phrases context scripted summary
 reading planning indexing
 retrieval pager
-erasing ingesting inspecting archive_file
+archiving erasing ingesting inspecting archive_file
 memory
 tools
 agent
@@ -43,7 +43,9 @@ class _Imports(ast.NodeVisitor):
 
     def visit_If(self, node: ast.If) -> None:
         test = ast.unparse(node.test)
-        for child in node.orelse if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING") else [node.test, *node.body, *node.orelse]:
+        for child in (
+            node.orelse if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING") else [node.test, *node.body, *node.orelse]
+        ):
             self.visit(child)
 
     def visit_Import(self, node: ast.Import) -> None:
@@ -138,7 +140,8 @@ def test_the_walk_sees_what_it_should() -> None:
     visitor = _Imports()
     visitor.visit(
         ast.parse(
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import agentmem.memory\nelse:\n    import agentmem.types\n"
+            "from typing import TYPE_CHECKING\n"
+            "if TYPE_CHECKING:\n    import agentmem.memory\nelse:\n    import agentmem.types\n"
             "def f():\n    from agentmem.agent import Agent\n    from agentmem import tools\n"
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,14 +31,17 @@ def test_the_books_are_right(lengths: list[int], reopen_at: int) -> None:
         assert memory.pager.pressure(memory.budget, memory.shape) is not Pressure.FLUSH or len(state(memory)[1]) <= 4
     epochs = [e for e, _ in memory.records.journal.epochs()]
     assert [e.number for e in epochs] == list(range(1, len(epochs) + 1))
-    for before, after in zip(epochs, epochs[1:], strict=False):
+    for before, after in itertools.pairwise(epochs):
         assert after.first_message > before.first_message
         assert (after.summary_from, after.summary_to) == (1, after.first_message - 1)
         assert memory.shape.counter.count(after.summary) <= memory.budget.summary_tokens
     epoch, queue = memory.pager.state()
     assert [m.id for m in queue] == list(range(epoch.first_message, len(lengths) + 1))
     costs = sum(message_cost(m, memory.budget.entry_tokens, memory.shape.counter) for m in queue)
-    assert memory.pager.used(memory.budget, memory.shape) - costs == memory.pager.used(memory.budget, memory.shape) - memory.pager._tokens
+    assert (
+        memory.pager.used(memory.budget, memory.shape) - costs
+        == memory.pager.used(memory.budget, memory.shape) - memory.pager._tokens
+    )
     out = memory.events("page_out")
     assert [e.payload["epoch"] for e in out] == list(range(2, len(epochs) + 1))
     assert sum(e.payload["messages"] for e in out) == epoch.first_message - 1
@@ -61,8 +65,12 @@ def test_the_slower_of_two_flushes_is_dropped(memory_factory: Callable[..., Any]
     inside: list[Any] = []
 
     def page_out(memory: Any, summarise: Any) -> Any:
-        budget = type(memory.budget)(**{**{f: getattr(memory.budget, f) for f in memory.budget.__slots__}, "target_tokens": 0})
-        return memory.pager.page_out(budget, memory.shape, summarise=summarise, keep_last=2, transaction=memory.store.write)
+        budget = type(memory.budget)(
+            **{**{f: getattr(memory.budget, f) for f in memory.budget.__slots__}, "target_tokens": 0}
+        )
+        return memory.pager.page_out(
+            budget, memory.shape, summarise=summarise, keep_last=2, transaction=memory.store.write
+        )
 
     from agentmem.summary import without_model
 

@@ -23,7 +23,9 @@ times = st.datetimes(
     timezones=st.sampled_from([None, UTC, timezone(timedelta(hours=-9)), timezone(timedelta(hours=11))]),
 )  # fmt: skip
 words = st.sampled_from(["tea", "Lisbon.", "東京", "naïve", "😀", "x" * 60, "a-b_c", "\n", "12:30", "aaaa"])
-texts = st.builds(lambda parts, n: " ".join(parts * n), st.lists(words, min_size=1, max_size=8), st.sampled_from([1, 1, 3, 60]))
+texts = st.builds(
+    lambda parts, n: " ".join(parts * n), st.lists(words, min_size=1, max_size=8), st.sampled_from([1, 1, 3, 60])
+)
 
 
 @st.composite

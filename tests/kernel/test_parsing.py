@@ -63,9 +63,12 @@ def test_nothing_given_is_left_out() -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["query", "page", "message", "x"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["query", "page", "message", "x"]), inner, max_size=3)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @given(name=st.sampled_from([*BY_NAME, "x"]), arguments=json_values.map(json.dumps) | st.text(max_size=40))
@@ -121,13 +124,27 @@ def test_text_around_calls_stays() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"name": "open_door"}', '{"name": ["x"]}', '{"name": {}}', "{}", '{"a": 1}', "{not json}", "plain", DEEP + "}", "<tool_call>{}</tool_call>"],
-)  # fmt: skip
+    [
+        '{"name": "open_door"}',
+        '{"name": ["x"]}',
+        '{"name": {}}',
+        "{}",
+        '{"a": 1}',
+        "{not json}",
+        "plain",
+        DEEP + "}",
+        "<tool_call>{}</tool_call>",
+    ],
+)
 def test_what_is_no_call_stays_text(text: str) -> None:
     assert text_calls(text, SPECS, 1) == (text, ())
 
 
-@given(text=st.text(max_size=60) | json_values.map(json.dumps) | json_values.map(lambda v: f"<tool_call>{json.dumps(v)}</tool_call>"))
+@given(
+    text=st.text(max_size=60)
+    | json_values.map(json.dumps)
+    | json_values.map(lambda v: f"<tool_call>{json.dumps(v)}</tool_call>")
+)
 def test_any_text_can_be_read(text: str) -> None:
     left, calls = text_calls(text, SPECS, 1)
     assert calls or left == text
@@ -136,8 +153,11 @@ def test_any_text_can_be_read(text: str) -> None:
 # -- streams --------------------------------------------------------------------------------------------------
 
 pieces = st.lists(
-    st.sampled_from(["Yes", " ", "\n", "<", ">", "<think>", "hm", "</think>", "<b>", "1 < 2", "a tea", "<tool_", "thin"]), max_size=12
-)  # fmt: skip
+    st.sampled_from(
+        ["Yes", " ", "\n", "<", ">", "<think>", "hm", "</think>", "<b>", "1 < 2", "a tea", "<tool_", "thin"]
+    ),
+    max_size=12,
+)
 
 
 @given(parts=pieces)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.counters import MergingCounter, PairCounter, word_counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from agentmem.planning import Ask, Fitted, Shape, fit, head_cost, message_cost, 
 from agentmem.tokens import approximate_counter
 from agentmem.tools import SPECS
 from agentmem.types import SECTIONS, Block, Epoch, Hit, Message, Page, Tier, ToolCall
+from tests.counters import MergingCounter, PairCounter, word_counter
 
 NOW = datetime(2023, 5, 8, 12, 0, tzinfo=UTC)
 COUNTERS: dict[str, Any] = {
@@ -28,7 +28,24 @@ COUNTERS: dict[str, Any] = {
 }  # fmt: skip
 EPOCH = Epoch(3, 5, "", 0, 0, (), NOW)
 
-words = st.sampled_from(["w" * 300, "tea", "Lisbon", "sister", "東京", "naïve", "😀", "x" * 60, "a-b_c", "\n", "\t", "שלום", "zzzzzzzz", "12:30"])
+words = st.sampled_from(
+    [
+        "w" * 300,
+        "tea",
+        "Lisbon",
+        "sister",
+        "東京",
+        "naïve",
+        "😀",
+        "x" * 60,
+        "a-b_c",
+        "\n",
+        "\t",
+        "שלום",
+        "zzzzzzzz",
+        "12:30",
+    ]
+)
 said = st.lists(words, min_size=1, max_size=12).map(" ".join).filter(str.strip)
 long_said = st.builds(lambda text, n: f"{text} " * n, said, st.integers(20, 120))
 contents = st.one_of(said, said, said, long_said)
@@ -74,7 +91,10 @@ def histories(draw: st.DrawFn, first: int = 1) -> list[Message]:
 
 @st.composite
 def epochs(draw: st.DrawFn) -> Epoch:
-    blocks = tuple(Block(label, draw(st.just("") | said), 100) for label in draw(st.sampled_from([(), ("human",), ("persona", "human")])))
+    blocks = tuple(
+        Block(label, draw(st.just("") | said), 100)
+        for label in draw(st.sampled_from([(), ("human",), ("persona", "human")]))
+    )
     summary = draw(st.just("") | said | long_said)
     return Epoch(draw(st.integers(1, 9)), 1, summary, int(bool(summary)), int(bool(summary)), blocks, NOW)
 
@@ -84,7 +104,14 @@ def memory_of(number: int) -> list[Hit]:
     texts = ["My sister lives in Lisbon.", "喝茶 " * 30, "tea " * 200, "The invoice INV-2041\nis not paid."]
     zone = datetime(2023, 1, 1).astimezone().tzinfo
     return [
-        Hit(f"m{900 + n}", Tier.RECALL, texts[n % 4], 1 - n / 100, (NOW if n % 2 else NOW.astimezone(zone)) - timedelta(days=n // 3), f"h{n}" if n % 2 else None)  # noqa: E501
+        Hit(
+            f"m{900 + n}",
+            Tier.RECALL,
+            texts[n % 4],
+            1 - n / 100,
+            (NOW if n % 2 else NOW.astimezone(zone)) - timedelta(days=n // 3),
+            f"h{n}" if n % 2 else None,
+        )
         for n in range(number)
     ]
 
@@ -199,7 +226,9 @@ def test_a_prompt_for_a_turn_and_its_steps(
         fitted = fit(epoch, queue, ask, max_tokens, shape, lambda t, v: pack(memory_of(found), text, t, shape.counter))
     except ContextOverflowError as e:
         # What the turn itself must show: each message's least, a marker included.
-        rest = sum(shape.counter.count(c.arguments) + 80 for m in turn for c in (m.tool_calls or (ToolCall("", "", ""),)))
+        rest = sum(
+            shape.counter.count(c.arguments) + 80 for m in turn for c in (m.tool_calls or (ToolCall("", "", ""),))
+        )
         assert least(epoch, ask, shape) + 2 * rest > max_tokens, e
         return
     check(fitted, epoch, queue, ask, max_tokens, shape)

@@ -30,7 +30,9 @@ texts = st.builds(
 
 @pytest.mark.parametrize("name", COUNTERS)
 @given(text=texts, max_tokens=st.integers(60, 300))
-def test_a_shortened_message_keeps_its_start_and_its_end_within_the_budget(name: str, text: str, max_tokens: int) -> None:
+def test_a_shortened_message_keeps_its_start_and_its_end_within_the_budget(
+    name: str, text: str, max_tokens: int
+) -> None:
     counter = COUNTERS[name]
     m = message(text)
     cut = shorten(m, max_tokens, counter)
@@ -39,7 +41,7 @@ def test_a_shortened_message_keeps_its_start_and_its_end_within_the_budget(name:
         return
     assert counter.count(text) > max_tokens
     head, tail = cut
-    assert 0 <= head and 0 <= tail and head + tail < len(text)
+    assert head >= 0 and tail >= 0 and head + tail < len(text)
     shown = content_of(m, cut)
     # The two line ends around the marker are the joiner's.
     assert counter.count(shown) <= max_tokens + 2

@@ -71,7 +71,9 @@ def test_the_order_of_the_candidates_does_not_matter(found: list[Candidate], see
         assert set(one[ref]) >= {*WEIGHTS, "bm25", "score", "total"}
 
 
-@pytest.mark.parametrize("feature", ["cosine", "bm25", "around", "dense_before", "speaker", "time", "exact", "kind", "question"])
+@pytest.mark.parametrize(
+    "feature", ["cosine", "bm25", "around", "dense_before", "speaker", "time", "exact", "kind", "question"]
+)
 def test_each_weight_has_its_sign(feature: str) -> None:
     pair = [Candidate("m1", 0.0, cosine=0.1, dense_before=0.1), Candidate("m2", 0.0, cosine=0.1, dense_before=0.1)]
     pair[0] = replace(pair[0], **{feature: 0.9})

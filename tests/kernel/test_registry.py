@@ -29,7 +29,10 @@ def test_unknown_names_list_the_known(spec: str) -> None:
         assert e.value.name == spec and e.value.known == tuple(sorted(e.value.known)) != ()
 
 
-@pytest.mark.parametrize("spec", ["st", "openai", "openai:", "hash:3", "minilm:x", "no.such.module:X", "os.path:Nothing", "..:x", ".a:x", "a.:x"])
+@pytest.mark.parametrize(
+    "spec",
+    ["st", "openai", "openai:", "hash:3", "minilm:x", "no.such.module:X", "os.path:Nothing", "..:x", ".a:x", "a.:x"],
+)
 def test_what_can_not_be_made_is_a_config_error(spec: str) -> None:
     with pytest.raises(ConfigError) as e:
         registry.make_embedder(spec)

@@ -30,7 +30,9 @@ def memory(request: pytest.FixtureRequest, memory_factory: Callable[..., Any]) -
 
 
 def test_the_best_first_and_no_more_than_asked(memory: Any) -> None:
-    for n, text in enumerate(["My sister lives in Lisbon.", "I like tea.", "The weather is bad.", "My sister likes tea."], 1):
+    for n, text in enumerate(
+        ["My sister lives in Lisbon.", "I like tea.", "The weather is bad.", "My sister likes tea."], 1
+    ):
         memory.observe("user", text, at=day(n), key=f"k{n}")
     found = memory.search("Where does my sister live?", top_k=2, explain=True)
     assert ids(found)[0] == "m1" and len(found) == 2 and found[0].key == "k1"
@@ -109,7 +111,9 @@ def test_what_was_deleted_by_another_connection_is_gone(memory_factory: Callable
     assert ids(one.search("tea")) == ids(other.search("tea")) == ["m2"]
 
 
-@pytest.mark.parametrize("query", ["'\" OR 1=1 --", "NEAR(", "\ud83d tea", "\0", "?" * 5000, "x" * 20_000, "东京" * 500])
+@pytest.mark.parametrize(
+    "query", ["'\" OR 1=1 --", "NEAR(", "\ud83d tea", "\0", "?" * 5000, "x" * 20_000, "东京" * 500]
+)
 def test_odd_questions_are_answered(memory: Any, query: str) -> None:
     memory.observe("user", "tea")
     try:

@@ -24,7 +24,18 @@ def message(number: int, content: str, role: str = "user", **values: Any) -> Mes
     return Message(number, role, content, NOW + timedelta(days=number), NOW, **values)  # type: ignore[arg-type]
 
 
-texts = st.sampled_from(["I moved to Lisbon on 3 May 2021.", "What now?", "ok", "x" * 500, "東京は雨です。", "tea " * 300, "\n", "One. Two. Three 3."])
+texts = st.sampled_from(
+    [
+        "I moved to Lisbon on 3 May 2021.",
+        "What now?",
+        "ok",
+        "x" * 500,
+        "東京は雨です。",
+        "tea " * 300,
+        "\n",
+        "One. Two. Three 3.",
+    ]
+)
 turns = st.lists(st.tuples(texts, st.sampled_from(["user", "assistant", "tool", "system"])), min_size=1, max_size=12)
 
 

@@ -42,7 +42,9 @@ def test_reads_iso_8601(text: str, expected: datetime) -> None:
     assert found == expected and found.tzinfo == expected.tzinfo
 
 
-@pytest.mark.parametrize("value", ["", "yesterday", "8.5.2023", "2023-13-01", "2023-02-30", 5, None, 1.5, "\ud83d", "9" * 5000])
+@pytest.mark.parametrize(
+    "value", ["", "yesterday", "8.5.2023", "2023-13-01", "2023-02-30", 5, None, 1.5, "\ud83d", "9" * 5000]
+)
 def test_refuses_the_rest_by_name(value: Any) -> None:
     with pytest.raises(InvalidInputError) as e:
         parse_time(value, "until")

@@ -65,6 +65,8 @@ def test_counts() -> None:
     tool = ToolSpec("search", "Find.", {"type": "object"})
     messages = [ChatMessage("user", "tea"), ChatMessage("assistant", "", (call,)), ChatMessage("tool", "ok", (), "c")]
     plain = counter.count_prompt(messages)
-    assert plain == sum(counter.count(t) for t in ("user:", "tea", "assistant:", "search", call.arguments, "tool:", "ok"))
+    assert plain == sum(
+        counter.count(t) for t in ("user:", "tea", "assistant:", "search", call.arguments, "tool:", "ok")
+    )
     assert counter.count_prompt(messages, [tool]) > plain
     assert counter.count_prompt([]) == 0

@@ -55,10 +55,10 @@ class Side:
         with self.store.write():
             messages = self.agent.recall.append([Draft("user", f"number {n}") for n in numbers], NOW)
             hashes = [f"hash {n}".encode() for n in numbers]
-            self.agent.vectors.add_embeddings(self.embedder, {h: vector(n) for h, n in zip(hashes, numbers, strict=True)})
-            self.agent.vectors.add(
-                self.embedder, [(tier, m.id, 0, h) for m, h in zip(messages, hashes, strict=True)]
+            self.agent.vectors.add_embeddings(
+                self.embedder, {h: vector(n) for h, n in zip(hashes, numbers, strict=True)}
             )
+            self.agent.vectors.add(self.embedder, [(tier, m.id, 0, h) for m, h in zip(messages, hashes, strict=True)])
             last = self.agent.vectors.state()[1]
         return list(range(last - len(numbers) + 1, last + 1))
 

@@ -40,7 +40,7 @@ TEXTS = [
     "我姐姐住在里斯本。她喜欢喝茶。",
     "里斯本的天气很好",
     "姉はリスボンに住んでいます。",
-    "O'Brien said: \"NEAR(a b)\" AND nothing* else^2 -- {col}: x",
+    'O\'Brien said: "NEAR(a b)" AND nothing* else^2 -- {col}: x',
     "write to tom.smith@example.org about v1.2.3",
     "Crème brûlée at the café",
     "She runs daily; running and runners.",
@@ -88,7 +88,9 @@ def test_a_run_of_chinese_is_asked_for_in_pairs() -> None:
     assert spaced("喝茶no") == " 喝  茶 no"
 
 
-@pytest.mark.parametrize("query", ["NEAR(a b)", "a AND NOT b", '"', '""', "x*", "^x", "col:x", "{a b}: c", "-x", "(", "a + b"])
+@pytest.mark.parametrize(
+    "query", ["NEAR(a b)", "a AND NOT b", '"', '""', "x*", "^x", "col:x", "{a b}: c", "-x", "(", "a + b"]
+)
 def test_the_syntax_of_fts_is_only_text(shared: Lexical, query: str) -> None:
     hits(shared, query)
     shared.search([query], top_k=3)
@@ -125,7 +127,13 @@ def test_a_text_is_found_by_its_own_words(text: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["x" * 1_000_000, "a-" * 300_000 + "a", "喝茶" * 200_000, " ".join(f"word{n}" for n in range(50_000)), '"' * 100_000],
+    [
+        "x" * 1_000_000,
+        "a-" * 300_000 + "a",
+        "喝茶" * 200_000,
+        " ".join(f"word{n}" for n in range(50_000)),
+        '"' * 100_000,
+    ],
     ids=["one word", "one identifier", "one run", "many words", "quotes"],
 )
 def test_a_huge_question_is_answered(shared: Lexical, query: str) -> None:

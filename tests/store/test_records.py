@@ -66,13 +66,22 @@ def test_agents_by_name(store: SqliteStore) -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 labels = st.none() | texts
 times = st.datetimes(
-    datetime(1000, 1, 1), datetime(3000, 1, 1), timezones=st.none() | st.just(UTC) | st.just(timezone(timedelta(hours=-7)))
+    datetime(1000, 1, 1),
+    datetime(3000, 1, 1),
+    timezones=st.none() | st.just(UTC) | st.just(timezone(timedelta(hours=-7))),
 )
 calls = st.lists(st.builds(ToolCall, texts, texts, texts), max_size=2).map(tuple)
 drafts = st.builds(
-    Draft, role=st.sampled_from(["user", "assistant", "system", "tool"]), content=texts, name=labels, at=st.none() | times,
-    session=labels, tool_calls=calls, tool_call_id=labels, derived=st.booleans(),
-)  # fmt: skip
+    Draft,
+    role=st.sampled_from(["user", "assistant", "system", "tool"]),
+    content=texts,
+    name=labels,
+    at=st.none() | times,
+    session=labels,
+    tool_calls=calls,
+    tool_call_id=labels,
+    derived=st.booleans(),
+)
 
 
 @given(batches=st.lists(st.lists(drafts, max_size=4), max_size=3))
@@ -98,9 +107,19 @@ def test_messages_come_back_as_they_went_in(batches: list[list[Draft]]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["\0", "a\0b\0", "שלום עולם ‏‎", "👩‍👩‍👧‍👦🏳️‍🌈", "e\u0301 é", "\ufeff\u2028\u2029\x85\r\n", "\U0010ffff", "x" * 1_000_000, "東" * 350_000],
+    [
+        "\0",
+        "a\0b\0",
+        "שלום עולם ‏‎",
+        "👩‍👩‍👧‍👦🏳️‍🌈",
+        "e\u0301 é",
+        "\ufeff\u2028\u2029\x85\r\n",
+        "\U0010ffff",
+        "x" * 1_000_000,
+        "東" * 350_000,
+    ],
     ids=["nul", "nul inside", "rtl", "emoji", "combining", "line ends", "last", "1 MB", "1 MB of three-byte signs"],
-)  # fmt: skip
+)
 def test_odd_texts_come_back(store: SqliteStore, agent: AgentStore, text: str) -> None:
     (message,) = say(store, agent, Draft("user", text, name="A\0", key="k\0"))
     assert message.content == text

@@ -1,4 +1,4 @@
-"""Migrations: each commits together with its record, a newer file is left alone, and two may open a new file at once."""
+"""Migrations: each commits together with its record, a newer file is left alone, several may open a new one at once."""
 
 from __future__ import annotations
 
