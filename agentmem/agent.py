@@ -7,13 +7,13 @@ back to the model and forces a heartbeat; the same failure twice ends the turn; 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agentmem import drafts, registry
+from agentmem.citing import cited, clean, page_payload
 from agentmem.context import fingerprint
 from agentmem.errors import BadCompletionError, RepeatedFailureError, StepLimitError
 from agentmem.memory import Memory
@@ -21,13 +21,12 @@ from agentmem.parsing import StreamFilter, strip_thinking, text_calls
 from agentmem.planning import Ask, Fitted, Shape
 from agentmem.protocols import Backend, StreamingBackend
 from agentmem.summary import by_backend, without_model
-from agentmem.times import clock_words, format_time, parse_time
+from agentmem.times import clock_words, parse_time
 from agentmem.tools import SPECS, Toolbox, ToolResult
 from agentmem.types import (
     EMPTY_PAGE,
     Answer,
     Block,
-    Citation,
     Completion,
     Draft,
     Event,
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from agentmem.config import AgentConfig
     from agentmem.summary import Summarise
 
-_CITED = re.compile(r"\[([^\[\]\n]{1,200})\]")
 
 
 @dataclass(slots=True)
@@ -130,6 +128,7 @@ class Agent:
 
         self.memory.on_event = gather
         try:
+            visible = ""
             while True:
                 turn.steps += 1
                 fitted = self._prompt(turn)
@@ -146,7 +145,11 @@ class Agent:
                     yield ReplyChunk(more)
                 if done:
                     break
+                visible = ""
             yield ReplyChunk("", self._reply(turn))
+        except (GeneratorExit, KeyboardInterrupt):
+            self._stopped(turn, visible)
+            raise
         finally:
             self.memory.on_event = listener
 
@@ -154,6 +157,14 @@ class Agent:
     def _joined(turn: _Turn, visible: str, piece: str) -> str:
         """A piece of this step's text; the first one stands on a line of its own after an earlier step's."""
         return f"\n{piece}" if turn.said and len(visible) == len(piece) else piece
+
+    def _stopped(self, turn: _Turn, visible: str) -> None:
+        """Keep what the user has seen of a reply that they stopped."""
+        if turn.store and (text := clean(visible).strip()):
+            with self.memory.store.write():
+                draft = Draft("assistant", text, at=turn.asked_at, derived=not self.backend.native_tools)
+                self.memory.append([draft])
+                self.memory.log("stopped", {"turn": turn.user.id, "step": turn.steps})
 
     def _begin(self, text: str, name: str | None, at: datetime | None, store: bool) -> _Turn:
         memory = self.memory
@@ -170,8 +181,20 @@ class Agent:
 
     def _prompt(self, turn: _Turn) -> Fitted:
         memory = self.memory
-        if turn.store and turn.steps > 1:
-            memory.relieve(self._summarise, hold_from=turn.user.id)
+        fitted = self._fitted(turn)
+        first = memory.pager.state()[0].first_message
+        # Within a turn the queue stays as it is while it fits: its prefix is worth keeping.
+        shortened = fitted.plan.first > first
+        if shortened and turn.store and turn.steps > 1 and memory.relieve(self._summarise, hold_from=turn.user.id):
+            fitted = self._fitted(turn)
+        if turn.store:
+            self._log_prompt(turn, fitted)
+        turn.page = fitted.page
+        turn.ledger = turn.ledger or fitted.ledger
+        return fitted
+
+    def _fitted(self, turn: _Turn) -> Fitted:
+        memory = self.memory
         epoch, queued = memory.pager.state()
         queue = [m for m in queued if m.id < turn.user.id]
         warn = self._warn(turn, epoch.number)
@@ -187,25 +210,22 @@ class Agent:
             pageable=memory.pageable(),
         )
         said = turn.user.content
-        fitted = memory.fit(ask, epoch, queue, memory.budget.max_tokens, said, turn.asked_at)
-        if turn.store:
-            with memory.store.write():
-                if turn.page is None:
-                    memory.log("page_in", page_payload(turn.user, fitted.page))
-                memory.log(
-                    "prompt",
-                    {
-                        "turn": turn.user.id,
-                        "step": turn.steps,
-                        "plan": fitted.plan.to_payload(),
-                        "sha256": fingerprint(fitted.written),
-                        "tokens": dict(fitted.ledger.sections),
-                        "total": fitted.ledger.total,
-                    },
-                )
-        turn.page = fitted.page
-        turn.ledger = turn.ledger or fitted.ledger
-        return fitted
+        return memory.fit(ask, epoch, queue, memory.budget.max_tokens, said, turn.asked_at)
+
+    def _log_prompt(self, turn: _Turn, fitted: Fitted) -> None:
+        memory = self.memory
+        prompt = {
+            "turn": turn.user.id,
+            "step": turn.steps,
+            "plan": fitted.plan.to_payload(),
+            "sha256": fingerprint(fitted.written),
+            "tokens": dict(fitted.ledger.sections),
+            "total": fitted.ledger.total,
+        }
+        with memory.store.write():
+            if turn.page is None:
+                memory.log("page_in", page_payload(turn.user, fitted.page))
+            memory.log("prompt", prompt)
 
     def _warn(self, turn: _Turn, epoch: int) -> bool:
         """The pressure note: once an epoch, and only to a model that could act on it."""
@@ -371,24 +391,3 @@ class Agent:
     def _note(self, kind: str, reason: str) -> None:
         self.memory.notices.append(reason)
         self.memory.log(kind, {"reason": reason})
-
-
-def clean(text: str) -> str:
-    """A model's text as it can be stored: lone surrogates become U+FFFD, for the turn must not be lost over one."""
-    return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
-
-
-def cited(text: str, page: Page) -> tuple[Citation, ...]:
-    """The paged-in records that a reply names in square brackets."""
-    named = {part.strip() for m in _CITED.finditer(text) for part in re.split(r"[,;]", m.group(1))}
-    found = [i for i in page.items if i.hit.id in named or (i.hit.key is not None and i.hit.key in named)]
-    return tuple(Citation(i.hit.id, i.hit.tier, i.text, i.hit.key) for i in found)
-
-
-def page_payload(user: Message, page: Page) -> dict[str, Any]:
-    """A page-in for the event log: refs and scores, no text."""
-    items = [
-        {"ref": i.hit.id, "score": round(i.hit.score, 4), "whole": i.whole, "parts": dict(i.hit.parts or {})}
-        for i in page.items
-    ]
-    return {"turn": user.id, "asked_at": format_time(user.at), "num_tokens": page.num_tokens, "items": items}

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Budget:
     """Token limits of a prompt. `max_tokens` is the window less the reply's reserve.
 
-    A prompt is measured with `page_floor` tokens for what will be paged in, so that the queue can never take them.
+    A prompt is measured with `page_floor` tokens for what will be paged in, so that the queue can never take them;
+    before a turn with a model that calls tools, with `turn_room` for the results too.
     """
 
     max_tokens: int
@@ -24,6 +25,7 @@ class Budget:
     target_tokens: int
     page_floor: int
     page_max: int
+    turn_room: int
     summary_tokens: int
     entry_tokens: int
 
@@ -38,6 +40,7 @@ class Budget:
             target_tokens=int(total * config.target_share),
             page_floor=min(int(total * config.page_in_share), config.page_in_max_tokens),
             page_max=config.page_in_max_tokens,
+            turn_room=total // 16,
             summary_tokens=max(16, min(config.summary_max_tokens, total // 10)),
             entry_tokens=max(24, total // 8),
         )

@@ -32,7 +32,8 @@ class PromptPlan:
     """What stands in a prompt, by reference: enough, with the records, to write it again byte for byte.
 
     Queue messages `first` to `last`; then the tail for the stored user message `turn[0]` (none: for the literal
-    `query`), then the other messages of the `turn`. `cuts` are (id, head, tail) characters kept; `pieces` are
+    `query`), then the other messages of the `turn`. `cuts` are (id, head, tail) characters kept,
+    `bare_calls` messages whose tool calls stand without their arguments (too long for the prompt); `pieces` are
     (ref, start, end) of what was paged in.
     """
 
@@ -42,6 +43,7 @@ class PromptPlan:
     turn: tuple[int, ...] = ()
     query: str = ""
     cuts: tuple[tuple[int, int, int], ...] = ()
+    bare_calls: tuple[int, ...] = ()
     pieces: tuple[tuple[str, int, int], ...] = ()
     summary: bool = True
     clock: str = ""
@@ -60,7 +62,7 @@ class PromptPlan:
         values = dict(payload)
         for name in ("cuts", "pieces"):
             values[name] = tuple(tuple(v) for v in values[name])
-        values["turn"] = tuple(values["turn"])
+        values["turn"], values["bare_calls"] = tuple(values["turn"]), tuple(values["bare_calls"])
         return cls(**values)
 
 
@@ -96,7 +98,7 @@ def render(
     written = [Written("system", tuple(head))]
     for i in range(plan.first, plan.last + 1):
         if i in messages:
-            _add(written, chat_message(messages[i], cuts.get(i)), "queue")
+            _add(written, chat_message(messages[i], cuts.get(i), i in plan.bare_calls), "queue")
     tail: list[tuple[str, str]] = []
     if items:
         tail.append(("tail", prompts.memory_text(page_text(items))))
@@ -112,7 +114,7 @@ def render(
     if tail:
         _merge(written, Written("user", tuple(tail)))
     for i in plan.turn[1:]:
-        _add(written, chat_message(messages[i], cuts.get(i)), "queue")
+        _add(written, chat_message(messages[i], cuts.get(i), i in plan.bare_calls), "queue")
     if plan.last_step:
         _merge(written, Written("user", (("tail", prompts.LAST_STEP_NOTE),)))
     return tuple(written)

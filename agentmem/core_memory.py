@@ -7,6 +7,7 @@ the block's text of the prompt from the next epoch on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -85,11 +86,12 @@ class BlockHandle:
     def max_tokens(self, max_tokens: int) -> None:
         if max_tokens < 1:
             raise InvalidInputError("max_tokens", max_tokens, "must be at least 1")
-        block = self.block
-        num_tokens = self._core.counter.count(block.value)
-        if num_tokens > max_tokens:
-            raise BlockFullError(self.label, num_tokens, max_tokens)
-        self._core.store(replace(block, max_tokens=max_tokens, version=block.version + 1), "limit", block.value)
+        with self._core.transaction():
+            block = self.block
+            num_tokens = self._core.counter.count(block.value)
+            if num_tokens > max_tokens:
+                raise BlockFullError(self.label, num_tokens, max_tokens)
+            self._core.store(replace(block, max_tokens=max_tokens, version=block.version + 1), "limit", block.value)
 
     @property
     def read_only(self) -> bool:
@@ -98,26 +100,36 @@ class BlockHandle:
 
     @read_only.setter
     def read_only(self, read_only: bool) -> None:
-        block = self.block
-        self._core.store(replace(block, read_only=bool(read_only), version=block.version + 1), "read_only", block.value)
+        with self._core.transaction():
+            block = self.block
+            new = replace(block, read_only=bool(read_only), version=block.version + 1)
+            self._core.store(new, "read_only", block.value)
 
     def append(self, content: str) -> None:
         """Add a line. Raises BlockFullError, ReadOnlyBlockError, InvalidInputError."""
-        block = self.block
-        self._core.store(appended(block, content, self._core.counter), "append", block.value)
+        with self._core.transaction():  # read and written as one: two writers lose neither's line
+            block = self.block
+            self._core.store(appended(block, content, self._core.counter), "append", block.value)
 
     def replace(self, old: str, new: str) -> None:
         """Replace text that stands in the block exactly once. Raises BlockTextError and the errors of `append`."""
-        block = self.block
-        self._core.store(replaced(block, old, new, self._core.counter), "replace", block.value)
+        with self._core.transaction():
+            block = self.block
+            self._core.store(replaced(block, old, new, self._core.counter), "replace", block.value)
 
 
 class CoreMemory:
     """The blocks of an agent, by label: `memory.core["human"]`."""
 
     def __init__(
-        self, read: Callable[[], tuple[Block, ...]], on_edit: OnEdit, counter: Callable[[], TokenCounter], new_max: int
+        self,
+        read: Callable[[], tuple[Block, ...]],
+        on_edit: OnEdit,
+        counter: Callable[[], TokenCounter],
+        new_max: int,
+        transaction: Callable[[], AbstractContextManager[None]],
     ) -> None:
+        self.transaction = transaction
         self._read = read
         self._on_edit = on_edit
         self._counter = counter

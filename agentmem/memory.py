@@ -39,7 +39,7 @@ from agentmem.types import (
 if TYPE_CHECKING:
     from agentmem.config import MemoryConfig
     from agentmem.protocols import Embedder
-    from agentmem.retrieval import Retrieval
+    from agentmem.retrieval import Found, Retrieval
     from agentmem.store.agent_store import AgentStore
     from agentmem.store.sqlite import SqliteStore
 
@@ -90,9 +90,8 @@ class Memory:
             self.store.close()
             raise
         self.pager = Pager(self.records, clock, self.log)
-        self.core = CoreMemory(
-            self.records.journal.blocks, self._edited, lambda: self.shape.counter, self.config.block_max_tokens
-        )
+        read, write, most = self.records.journal.blocks, self.store.write, self.config.block_max_tokens
+        self.core = CoreMemory(read, self._edited, lambda: self.shape.counter, most, write)
         if create and not self.core:
             with self.store.write():
                 for label, description in DEFAULT_BLOCKS:
@@ -224,8 +223,6 @@ class Memory:
         self, query: str, *, max_tokens: int, asked_at: datetime | str | None = None, explain: bool = False
     ) -> Page:
         """What memory would page in for a query, within `max_tokens`; for people with a loop of their own."""
-        if max_tokens < 1:
-            raise InvalidInputError("max_tokens", max_tokens, "must be at least 1")
         asked = self.clock() if asked_at is None else parse_time(asked_at, "asked_at")
         return self.page(query, max_tokens, frozenset(), asked, explain=explain)
 
@@ -235,8 +232,6 @@ class Memory:
         Raises ContextOverflowError when system and core memory alone are larger.
         """
         budget = self.budget.max_tokens if max_tokens is None else max_tokens
-        if budget < 1:
-            raise InvalidInputError("max_tokens", budget, "must be at least 1")
         drafts.check_text("query", query)
         asked = self.clock() if at is None else parse_time(at, "at")
         # A prompt of the window's own size is the one that a turn would send.
@@ -339,7 +334,7 @@ class Memory:
             begun.append(epoch)
         return begun
 
-    def find(self, query: str, **kwargs: Any) -> Any:
+    def find(self, query: str, **kwargs: Any) -> Found:
         """The ranked records with their true total (`agentmem.retrieval.Retrieval.search`)."""
         return self._retrieval.search(query, **kwargs)
 

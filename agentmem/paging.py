@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from agentmem.errors import InvalidInputError
 from agentmem.keys import chunk_spans
-from agentmem.language import content_words
+from agentmem.language import content_words, sentences
 from agentmem.times import day_words, utc_seconds
 from agentmem.tokens import cut_text
 from agentmem.types import EMPTY_PAGE, Hit, Page, PageItem, Tier
@@ -55,12 +56,24 @@ def _in_time(items: Sequence[PageItem]) -> tuple[PageItem, ...]:
 def excerpt(hit: Hit, query: str, max_tokens: int, counter: TokenCounter) -> PageItem | None:
     """The part of a long record that shares most words with the query, within a number of tokens."""
     wanted = set(content_words(query))
-    spans = chunk_spans(hit.text)
-    best = max(spans, key=lambda s: (len(wanted & set(content_words(hit.text[s[0] : s[1]]))), -s[0]))
-    length = cut_text(hit.text[best[0] : best[1]], max_tokens, counter)
+    start, end = _best(hit.text, chunk_spans(hit.text), wanted)
+    inside = [(start + s, start + e) for s, e in sentences(hit.text[start:end])] or [(start, end)]
+    at = inside.index(_best(hit.text, inside, wanted))
+    start = inside[at][0]
+    length = cut_text(hit.text[start:end], max_tokens, counter)
     if length == 0:
         return None
-    return PageItem(hit, best[0], best[0] + length)
+    stop = start + length
+    # What room is left is for the sentences before.
+    while at > 0 and stop == end and counter.count(hit.text[inside[at - 1][0] : stop]) <= max_tokens:
+        at -= 1
+        start = inside[at][0]
+    return PageItem(hit, start, stop)
+
+
+def _best(text: str, spans: Sequence[tuple[int, int]], wanted: set[str]) -> tuple[int, int]:
+    """The span that shares most words with the query; the earliest of equals."""
+    return max(spans, key=lambda s: (len(wanted & set(content_words(text[s[0] : s[1]]))), -s[0]))
 
 
 def pack(hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter) -> Page:
@@ -68,6 +81,8 @@ def pack(hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter
 
     The count of an additive counter is kept as the page grows; with another the text is counted whole each time.
     """
+    if max_tokens < 1:
+        raise InvalidInputError("max_tokens", max_tokens, "must be at least 1")
     chosen: list[PageItem] = []
     days: set[str] = set()
     used = misses = 0

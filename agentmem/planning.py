@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from agentmem import prompts
 from agentmem.budget import Budget
 from agentmem.context import PromptPlan, Written, ledger, render
-from agentmem.errors import ContextOverflowError
+from agentmem.errors import ContextOverflowError, InvalidInputError
 from agentmem.eviction import whole_cuts
 from agentmem.protocols import TokenCounter
-from agentmem.queue import content_of, entry_of, shorten
+from agentmem.queue import calls_of, content_of, entry_of, shorten, too_long_calls
 from agentmem.tokens import cut_text
 from agentmem.types import EMPTY_PAGE, ChatMessage, Epoch, Ledger, Message, Page, ToolSpec
 
@@ -63,7 +63,8 @@ class Fitted:
 def message_cost(message: Message, entry_tokens: int, counter: TokenCounter) -> int:
     """Tokens of a message in the queue, shortened if it must be, with its share of the plain template."""
     cost = counter.count(content_of(message, shorten(message, entry_tokens, counter))) + counter.count("user:")
-    return cost + sum(counter.count(c.name) + counter.count(c.arguments) for c in message.tool_calls)
+    calls = calls_of(message, too_long_calls(message, entry_tokens, counter))
+    return cost + sum(counter.count(c.name) + counter.count(c.arguments) for c in calls)
 
 
 def head_cost(epoch: Epoch, shape: Shape) -> int:
@@ -85,6 +86,8 @@ def fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape
 
     Raises ContextOverflowError when system, tools and core memory alone do not fit.
     """
+    if max_tokens < 1:
+        raise InvalidInputError("max_tokens", max_tokens, "must be at least 1")
     slack = 0
     for _ in range(12):
         fitted = _fit(epoch, queue, ask, max_tokens - slack, shape, page_for)
@@ -115,14 +118,17 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
             hint="give a larger --window or --max-tokens, or shorten the core-memory blocks",
         )
     cuts: list[tuple[int, int, int]] = []
-    turn_cost = _turn(ask, left, entry, counter, cuts)
+    bare: list[int] = []
+    # From the second step on the page is what it was: the turn's own messages share what it leaves.
+    held = counter.count(prompts.memory_text(ask.page.text)) if ask.page is not None and ask.page.items else 0
+    turn_cost = _turn(ask, max(16, left - held), entry, counter, cuts, bare)
     query, query_cost = _query(ask, left, counter)
     left = max(0, left - turn_cost - query_cost)
     tags = counter.count(prompts.memory_text(""))
     costs = [message_cost(m, entry, counter) for m in queue]
     summary = summary_cost(epoch, shape)
     if ask.page is not None:
-        wanted = counter.count(prompts.memory_text(ask.page.text)) if ask.page.items else 0
+        wanted = held
     elif not ask.pageable and sum(costs) + summary <= left:
         wanted = 0
     else:
@@ -131,7 +137,8 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
     with_summary = 0 < summary <= room
     room -= summary if with_summary else 0
     start = len(queue)
-    while start > 0 and costs[start - 1] <= room:
+    # The queue gives way before the summary does.
+    while start > 0 and (with_summary or not summary) and costs[start - 1] <= room:
         start -= 1
         room -= costs[start]
     # Where a call did not fit its result goes too: none stands alone.
@@ -140,12 +147,16 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
     for m in kept:
         if (cut := shorten(m, entry, counter)) is not None:
             cuts.append((m.id, *cut))
+        if too_long_calls(m, entry, counter):
+            bare.append(m.id)
     page = ask.page
     if page is None:
         visible = frozenset(m.ref for m in (*kept, *ask.turn))
         free = left - sum(costs[start:]) - (summary if with_summary else 0) - tags
         needed = ask.pageable or len(kept) < len(queue) or not shape.native_tools
-        page = page_for(min(free, ask.page_max), visible) if free > 0 and needed else EMPTY_PAGE
+        # A model's tool results of this turn must find room behind the page, or the queue would have to give it.
+        most = max(ask.page_min, free - max_tokens // 4) if shape.native_tools and ask.turn else free
+        page = page_for(min(free, most, ask.page_max), visible) if free > 0 and needed else EMPTY_PAGE
     plan = PromptPlan(
         epoch=epoch.number,
         first=kept[0].id if kept else 1,
@@ -153,6 +164,7 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
         turn=tuple(m.id for m in ask.turn),
         query=query,
         cuts=tuple(cuts),
+        bare_calls=tuple(bare),
         pieces=tuple((i.hit.id, i.start, i.end) for i in page.items),
         summary=with_summary,
         clock=ask.clock,
@@ -173,27 +185,32 @@ def _query(ask: Ask, left: int, counter: TokenCounter) -> tuple[str, int]:
     return text, counter.count(text)
 
 
-def _turn(ask: Ask, left: int, entry: int, counter: TokenCounter, cuts: list[tuple[int, int, int]]) -> int:
-    """Tokens of the turn's own messages. The user's text may take half of what is left; results are shortened, more
-    and more, until all fits into three quarters."""
+def _turn(
+    ask: Ask, left: int, entry: int, counter: TokenCounter, cuts: list[tuple[int, int, int]], bare: list[int]
+) -> int:
+    """Tokens of the turn's own messages. The user's text may take half of what is left. Where all is more than three
+    quarters, what the turn brought first is shortened first: the newest result is what the model asked for."""
     if not ask.turn:
         return 0
     user, rest = ask.turn[0], ask.turn[1:]
-    cap = max(16, left // 2)
-    while True:
-        found: list[tuple[int, int, int]] = []
-        total = 0
-        for m, most in [(user, min(cap, max(16, left // 2))), *((m, min(cap, entry * 2)) for m in rest)]:
-            cut = shorten(m, most, counter)
-            if cut is not None:
-                found.append((m.id, *cut))
-            total += message_cost(m, most, counter)
-        if total <= left * 3 // 4 or cap <= 16:
-            cuts.extend(found)
-            return total
-        cap //= 2
+    caps = {m.id: entry * 2 for m in rest}
+    caps[user.id] = max(16, left // 2)
+    costs = {m.id: message_cost(m, caps[m.id], counter) for m in ask.turn}
+    for most in (max(16, entry // 2), 16):
+        for m in (*rest, user):
+            if sum(costs.values()) <= left * 3 // 4:
+                break
+            caps[m.id] = min(caps[m.id], most)
+            costs[m.id] = message_cost(m, caps[m.id], counter)
+    for m in ask.turn:
+        if (cut := shorten(m, caps[m.id], counter)) is not None:
+            cuts.append((m.id, *cut))
+        if too_long_calls(m, caps[m.id], counter):
+            bare.append(m.id)
+    return sum(costs.values())
 
 
 def used_tokens(epoch: Epoch, queue_tokens: int, budget: Budget, shape: Shape) -> int:
     """What pressure is measured by: the prompt as it would be, with the tokens that are kept for a page-in."""
-    return head_cost(epoch, shape) + summary_cost(epoch, shape) + queue_tokens + budget.page_floor
+    kept = budget.page_floor + (budget.turn_room if shape.native_tools else 0)
+    return head_cost(epoch, shape) + summary_cost(epoch, shape) + queue_tokens + kept

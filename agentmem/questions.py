@@ -10,6 +10,8 @@ from datetime import date, datetime
 from agentmem.dates import find_dates
 from agentmem.language import is_question, words
 
+# A pasted log has thousands of dates; what a question asks for stands at its beginning.
+MAX_DATED_CHARS = 2000
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?", re.UNICODE)
 # Something that stands for one thing only: a UUID, a code, a number with letters, an address.
 _IDENTIFIER = re.compile(r"\d\S*[-_.:/@]\S*\w|[A-Za-z]\d|\d[A-Za-z]|@")
@@ -74,7 +76,7 @@ def analyse(text: str, speakers: Sequence[str], asked_at: datetime | None) -> Qu
     bare = " ".join(bare.split())
     days = tuple(
         (d.first, d.last)
-        for d in (find_dates(text, asked_at) if asked_at is not None else [])
+        for d in (find_dates(text[:MAX_DATED_CHARS], asked_at) if asked_at is not None else [])
         if (d.last - d.first).days <= 400
     )
     marked = (t for t in text.split() if len(t) <= MAX_IDENTIFIER_CHARS and _IDENTIFIER.search(t))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentmem.eviction import QueueEntry
 from agentmem.tokens import cut_text
-from agentmem.types import ChatMessage, Message, Role
+from agentmem.types import ChatMessage, Message, Role, ToolCall
 
 if TYPE_CHECKING:
     from agentmem.protocols import TokenCounter
@@ -61,9 +63,25 @@ def content_of(message: Message, cut: Cut | None) -> str:
     return f"{message.name}: {content}" if message.name and message.role == "user" else content
 
 
-def chat_message(message: Message, cut: Cut | None) -> ChatMessage:
+def too_long_calls(message: Message, max_tokens: int, counter: TokenCounter) -> bool:
+    """Whether the arguments of the message's tool calls are to be left out: JSON is kept whole, or not at all."""
+    return any(len(c.arguments) > max_tokens and counter.count(c.arguments) > max_tokens for c in message.tool_calls)
+
+
+def calls_of(message: Message, without_arguments: bool) -> tuple[ToolCall, ...]:
+    """The tool calls of a message as they stand in the prompt."""
+    if not without_arguments:
+        return message.tool_calls
+    note = f"left out; whole in recall as {message.ref}"
+    return tuple(
+        replace(c, arguments=json.dumps({"note": f"{len(c.arguments)} characters {note}"})) for c in message.tool_calls
+    )
+
+
+def chat_message(message: Message, cut: Cut | None, without_arguments: bool = False) -> ChatMessage:
     """A stored message as one of a prompt. Notes of the memory itself speak in the user's place, never the system's."""
-    return ChatMessage(_role(message), content_of(message, cut), message.tool_calls, message.tool_call_id)
+    calls = calls_of(message, without_arguments)
+    return ChatMessage(_role(message), content_of(message, cut), calls, message.tool_call_id)
 
 
 def entry_of(message: Message, num_tokens: int) -> QueueEntry:

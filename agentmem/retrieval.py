@@ -120,7 +120,7 @@ class Retrieval:
         explain: bool,
     ) -> Page:
         """Search and pack; `visible` records stand in the prompt already, those of the `turn` are its own."""
-        if not query.strip():
+        if not query.strip() and max_tokens > 0:
             return EMPTY_PAGE
         found = self.search(query, top_k=None, asked_at=asked_at, explain=explain, widen=len(visible))
         hits = [h for h in found.hits if h.id not in turn]

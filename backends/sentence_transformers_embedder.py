@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from agentmem.errors import BackendError, ConfigError, MissingExtraError
@@ -31,6 +32,9 @@ class SentenceTransformerEmbedder:
     def __init__(self, name: str, device: str | None = None) -> None:
         if not name:
             raise ConfigError("embedder", name, "names no model", hint="give a Hugging Face name or a folder")
+        # Said now: looking for the tokenizer first would go over the network.
+        if find_spec("sentence_transformers") is None:
+            raise MissingExtraError(f"the embedder st:{name}", "cpu", "sentence-transformers")
         self.model_id = name
         self._device = device
         self._lock = threading.Lock()

@@ -389,9 +389,6 @@ def test_page_in_shortens_what_is_too_long(cli: Cli, base: tuple[str, ...]) -> N
     assert "D2:4" in whole["keys"] and LONG in whole["text"]
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="paging.excerpt cuts the best chunk from its start, not around the match"
-)
 def test_page_in_shortens_to_the_part_that_is_asked_for(cli: Cli, base: tuple[str, ...]) -> None:
     query = "On which stop of the tram tour was the lighthouse?"
     assert "lighthouse" in cli("page-in", query, "--max-tokens", "100", *base, "--json").document["text"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentmem import Memory
 from agentmem.core_memory import appended, replaced
 from agentmem.errors import (
     BlockError,
@@ -99,3 +102,25 @@ def test_blocks_of_a_memory(memory_factory: Callable[..., Any]) -> None:
         with pytest.raises(InvalidInputError):
             core.add(wrong)
     assert list(memory_factory().core) == ["persona", "human", "notes"]
+
+
+def test_two_writers_lose_no_line(tmp_path: Path) -> None:
+    """Reading and writing a block is one transaction, whoever else writes."""
+    with (
+        Memory(tmp_path / "m.db", embedder="none", block_max_tokens=4000) as one,
+        Memory(tmp_path / "m.db", embedder="none", block_max_tokens=4000) as two,
+    ):
+        one.core["human"].max_tokens = 4000
+
+        def append(memory: Memory, who: str) -> None:
+            for n in range(25):
+                memory.core["human"].append(f"{who} {n}")
+
+        threads = [threading.Thread(target=append, args=pair) for pair in ((one, "a"), (two, "b"), (one, "c"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        lines = one.core["human"].value.splitlines()
+        assert sorted(lines) == sorted(f"{who} {n}" for who in "abc" for n in range(25))
+        assert [e["version"] for e in one.records.journal.block_edits("human")] == list(range(1, 78))

@@ -20,7 +20,7 @@ reading planning indexing
 retrieval pager
 archiving erasing ingesting inspecting archive_file
 memory
-tools
+tools citing
 agent
 asynchronous contracts replay environment output screen
 repl testing

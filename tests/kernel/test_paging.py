@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentmem.errors import InvalidInputError
 from agentmem.paging import label, pack, page_text
 from agentmem.tokens import approximate_counter
 from agentmem.types import EMPTY_PAGE, Hit, PageItem, Tier
@@ -41,7 +42,7 @@ def found(draw: st.DrawFn) -> list[Hit]:
 
 
 @pytest.mark.parametrize("name", COUNTERS)
-@given(hits=found(), max_tokens=st.integers(0, 400), query=st.sampled_from(["", "tea", "naïve Lisbon"]))
+@given(hits=found(), max_tokens=st.integers(1, 400), query=st.sampled_from(["", "tea", "naïve Lisbon"]))
 def test_the_laws(name: str, hits: list[Hit], max_tokens: int, query: str) -> None:
     counter = COUNTERS[name]
     page = pack(hits, query, max_tokens, counter)
@@ -88,5 +89,18 @@ def test_a_hit_that_does_not_fit_makes_place_for_one_that_does() -> None:
 
 
 def test_no_hits_no_page() -> None:
-    assert pack([], "x", 100, word_counter()) == EMPTY_PAGE == pack([hit(1, "tea")], "x", 0, word_counter())
+    assert pack([], "x", 100, word_counter()) == EMPTY_PAGE == pack([hit(1, "tea")], "x", 1, word_counter())
     assert not PageItem(hit(1, "tea"), 0, 2).whole
+    with pytest.raises(InvalidInputError):
+        pack([hit(1, "tea")], "x", 0, word_counter())
+
+
+def test_days_of_several_zones_cost_the_last_hits_and_not_the_page() -> None:
+    east = timezone(timedelta(hours=11))
+    found = [
+        hit(1, "tea", at=datetime(2023, 5, 7)),
+        hit(2, "tea", at=datetime(2023, 5, 7, 13, 0, 1)),
+        hit(3, "tea", at=datetime(2023, 5, 8, tzinfo=east)),
+    ]
+    page = pack(found, "", 17, word_counter())
+    assert [i.hit.id for i in page.items] == ["m1", "m2"] and page.num_tokens <= 17
