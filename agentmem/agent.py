@@ -57,6 +57,8 @@ class _Turn:
     messages: list[Message]
     steps: int = 0
     empty: int = 0
+    flushed: bool = False
+    warned: bool = False
     page: Page | None = None
     ledger: Ledger | None = None
     usage: Usage = field(default_factory=Usage)
@@ -169,15 +171,16 @@ class Agent:
     def _begin(self, text: str, name: str | None, at: datetime | None, store: bool) -> _Turn:
         memory = self.memory
         asked_at = at or memory.clock()
+        flushed = False
         draft = drafts.check(Draft("user", text, name, asked_at))
         if store:
             with memory.store.write():
                 user = memory.append([draft])[0]
-            memory.relieve(self._summarise, hold_from=user.id)
+            flushed = bool(memory.relieve(self._summarise, hold_from=user.id))
         else:
             number = memory.records.recall.last_id() + 1
             user = Message(number, "user", text, asked_at, asked_at, name)
-        return _Turn(user, asked_at, store, [user])
+        return _Turn(user, asked_at, store, [user], flushed=flushed)
 
     def _prompt(self, turn: _Turn) -> Fitted:
         memory = self.memory
@@ -197,11 +200,11 @@ class Agent:
         memory = self.memory
         epoch, queued = memory.pager.state()
         queue = [m for m in queued if m.id < turn.user.id]
-        warn = self._warn(turn, epoch.number)
+        turn.warned = turn.warned or self._warn(turn, epoch.number)
         ask = Ask(
             turn=tuple(turn.messages),
             clock=clock_words(turn.asked_at),
-            pressure=warn,
+            pressure=turn.warned,
             last_step=turn.steps == self.config.max_steps and memory.shape.native_tools,
             page=turn.page,
             page_share=memory.page_share,
@@ -228,9 +231,9 @@ class Agent:
             memory.log("prompt", prompt)
 
     def _warn(self, turn: _Turn, epoch: int) -> bool:
-        """The pressure note: once an epoch, and only to a model that could act on it."""
+        """The pressure note: once an epoch, not right after a flush, and only to a model that could act on it."""
         memory = self.memory
-        if not memory.shape.native_tools or not turn.store or turn.steps > 1:
+        if not memory.shape.native_tools or not turn.store or turn.steps > 1 or turn.flushed:
             return False
         if memory.pager.pressure(memory.budget, memory.shape) is not Pressure.WARN:
             return False
