@@ -1,10 +1,10 @@
 """agentmem: a memory for language-model agents that outlives their context window.
 
-    from agentmem import Agent, Memory
+from agentmem import Agent, Memory
 
-    with Memory("anna.db", agent="anna") as memory:
-        memory.observe("user", "My sister Anna moved to Lisbon.", name="Tom")
-        print(Agent(memory).send("Where does Anna live?").text)
+with Memory("anna.db", agent="anna") as memory:
+    memory.observe("user", "My sister Anna moved to Lisbon.", name="Tom")
+    print(Agent(memory).send("Where does Anna live?").text)
 """
 
 from __future__ import annotations

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from agentmem.summary import Summarise
 
 
-
 @dataclass(slots=True)
 class _Turn:
     """A turn in progress."""

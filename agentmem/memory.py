@@ -116,15 +116,18 @@ class Memory:
         """
         when = parse_time(at) if at is not None else None
         draft = drafts.check(Draft(role, content, name, when, key, session))
-        with self.store.write():
-            if key is not None:
-                known = self.records.recall.by_keys([key]).get(key)
+        try:
+            with self.store.write():
+                known = self.records.recall.by_keys([key]).get(key) if key is not None else None
+                if known is not None and known.content == content:
+                    return known
                 if known is not None:
-                    if known.content == content:
-                        return known
                     raise InvalidInputError("key", key, "stands for another message already", hint="keys are unique")
-            message = self.append([draft])[0]
-        self.relieve()
+                message = self.append([draft])[0]
+                self.relieve()  # by rules alone, so it fits into the transaction: all of this is stored, or nothing
+        except BaseException:
+            self.pager.forget()
+            raise
         return message
 
     def ingest(
@@ -380,8 +383,7 @@ class Memory:
 
     def _edited(self, block: Block, op: str, before: str, actor: str) -> None:
         with self.store.write():
-            at = self.clock()
-            self.records.journal.put_block(block, op=op, before=before, actor=actor, at=at)
+            self.records.journal.put_block(block, op=op, before=before, actor=actor, at=self.clock())
             self.log("core_edit", {"label": block.label, "version": block.version, "op": op, "actor": actor})
             if op == "create" and self.records.journal.epoch() is None:
                 return
@@ -394,6 +396,5 @@ class Memory:
                     self.pager.fold_in("an edit before the first message", self.store.write)
 
     def _notify(self, kind: str, payload: dict[str, Any]) -> None:
-        reason = payload.get("reason", "")
-        self.notices.append(f"{kind.replace('_', ' ')}: {reason}")
+        self.notices.append(f"{kind.replace('_', ' ')}: {payload.get('reason', '')}")
         self.log(kind, payload)

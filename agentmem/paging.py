@@ -6,6 +6,7 @@ Written by time, a heading a day, each record on a line with its id: models need
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentmem.errors import InvalidInputError
@@ -120,6 +121,18 @@ def pack(hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter
             return Page(text, total, items)
         chosen.pop()  # times of several zones: a day may need its heading more than once
     return EMPTY_PAGE
+
+
+def shrunk(page: Page, max_tokens: int, counter: TokenCounter) -> Page:
+    """The best records of a page that fit into fewer tokens."""
+    kept: list[PageItem] = []
+    for item in sorted(page.items, key=lambda i: -i.hit.score):
+        if counter.count(page_text(_in_time([*kept, item]))) <= max_tokens:
+            kept.append(item)
+    if not kept:
+        return replace(EMPTY_PAGE, in_queue=page.in_queue)
+    text = page_text(_in_time(kept))
+    return Page(text, counter.count(text), _in_time(kept), page.in_queue)
 
 
 def _cost(item: PageItem, extra: int, room: int, counter: TokenCounter) -> int | None:

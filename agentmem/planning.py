@@ -10,6 +10,7 @@ from agentmem.budget import Budget
 from agentmem.context import PromptPlan, Written, ledger, render
 from agentmem.errors import ContextOverflowError, InvalidInputError
 from agentmem.eviction import whole_cuts
+from agentmem.paging import shrunk
 from agentmem.protocols import TokenCounter
 from agentmem.queue import calls_of, content_of, entry_of, shorten, too_long_calls
 from agentmem.tokens import cut_text
@@ -82,7 +83,7 @@ def summary_cost(epoch: Epoch, shape: Shape) -> int:
 
 def fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor) -> Fitted:
     """A prompt of at most `max_tokens`. Where it is short, the queue's oldest go first, then the summary; what the turn
-    itself brought is shortened, the page-in keeps its share.
+    itself brought is shortened, the page-in keeps its share (and is shrunk only where the turn leaves nothing).
 
     Raises ContextOverflowError when system, tools and core memory alone do not fit.
     """
@@ -125,6 +126,10 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
     query, query_cost = _query(ask, left, counter)
     left = max(0, left - turn_cost - query_cost)
     tags = counter.count(prompts.memory_text(""))
+    page = ask.page
+    if page is not None and held > left:
+        page = shrunk(page, max(0, left - tags), counter)
+        held = counter.count(prompts.memory_text(page.text)) if page.items else 0
     costs = [message_cost(m, entry, counter) for m in queue]
     summary = summary_cost(epoch, shape)
     if ask.page is not None:
@@ -149,7 +154,6 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
             cuts.append((m.id, *cut))
         if too_long_calls(m, entry, counter):
             bare.append(m.id)
-    page = ask.page
     if page is None:
         visible = frozenset(m.ref for m in (*kept, *ask.turn))
         free = left - sum(costs[start:]) - (summary if with_summary else 0) - tags

@@ -12,6 +12,7 @@ from agentmem.language import is_question, words
 
 # A pasted log has thousands of dates; what a question asks for stands at its beginning.
 MAX_DATED_CHARS = 2000
+MAX_VERBATIM_CHARS = 5000
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?", re.UNICODE)
 # Something that stands for one thing only: a UUID, a code, a number with letters, an address.
 _IDENTIFIER = re.compile(r"\d\S*[-_.:/@]\S*\w|[A-Za-z]\d|\d[A-Za-z]|@")
@@ -41,6 +42,11 @@ class Question:
     identifiers: tuple[str, ...]
     days: tuple[tuple[date, date], ...]
     kind: str
+
+    def verbatim(self, text: str) -> float:
+        """Whether the whole query stands in a record word for word (three words or more)."""
+        asked = " ".join(self.text.lower().split())
+        return float(asked.count(" ") >= 2 and asked in " ".join(text[:MAX_VERBATIM_CHARS].lower().split()))
 
     def kind_match(self, text: str) -> float:
         """Whether a record has what the question asks for: a time, a number, a name."""

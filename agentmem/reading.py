@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from agentmem import reading_weights
@@ -41,6 +42,7 @@ THRESHOLD = reading_weights.THRESHOLD
 """Below this confidence the reader says that nothing stored answers."""
 CONFIDENCE: Mapping[str, float] = reading_weights.CONFIDENCE
 """What each raw signal is worth; the sum goes through the logistic function."""
+ITEMS_READ = 12
 SENTENCES_READ = 5
 MAX_PARTS = 3
 MAX_QUOTE_WORDS = 60
@@ -269,6 +271,15 @@ def _abstain(evidence: Evidence, k: int, confidence: float) -> Answer:
     return Answer(text, "", confidence, True)
 
 
+def best_items(items: Sequence[PageItem]) -> list[PageItem]:
+    """The best hits of a page, as many as the weights were fitted on, by their unsquashed score where it is told."""
+    best = sorted(items, key=lambda i: -i.hit.score)[:ITEMS_READ]
+    told = [i.hit.parts.get("total") if i.hit.parts is not None else None for i in best]
+    if any(t is None for t in told):
+        return best
+    return [replace(i, hit=replace(i.hit, score=t)) for i, t in zip(best, told, strict=True) if t is not None]
+
+
 def read(
     question: str, items: Sequence[PageItem], *, asked_at: datetime | None = None, blocks: Sequence[Block] = ()
 ) -> Answer:
@@ -277,7 +288,7 @@ def read(
     `asked_at` is when it is asked: it resolves the question's own dates ("What did I do yesterday?"); without it the
     newest item's time does. Deterministic.
     """
-    evidence = Evidence(question, items, asked_at)
+    evidence = Evidence(question, best_items(items), asked_at)
     line = answer_from_blocks(evidence.asking, blocks)
     if line is not None:
         return line

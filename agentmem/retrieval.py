@@ -167,7 +167,7 @@ class Retrieval:
                 session=message.session,
                 speaker=float(message.name in question.named) if message.name else 0.0,
                 time=_in_days(message.at, question),
-                exact=exact.get(i, 0.0),
+                exact=max(exact.get(i, 0.0), question.verbatim(message.said)),
                 kind=question.kind_match(message.said),
                 question=float(message.said.rstrip().endswith("?") and is_question(message.said)),
             )
@@ -203,7 +203,7 @@ class Retrieval:
                 bm25=bm25.get(passage.id, 0.0),
                 speaker=float(any(n.lower() in passage.text.lower() for n in question.named)),
                 time=_in_days(passage.valid_from, question),
-                exact=exact.get(passage.id, 0.0),
+                exact=max(exact.get(passage.id, 0.0), question.verbatim(passage.text)),
                 kind=question.kind_match(passage.text),
             )
             pool.append((candidate, passage))

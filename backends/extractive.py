@@ -116,9 +116,7 @@ def _outcome(request: Request, results: Sequence[str]) -> str:
         elif call.name == "core_memory_append":
             filed.append(Filing("append", arguments["content"], arguments["label"]))
         else:
-            filed.append(
-                Filing("replace", arguments["new_content"], arguments["label"], arguments["old_content"])
-            )
+            filed.append(Filing("replace", arguments["new_content"], arguments["label"], arguments["old_content"]))
     parts = [acknowledge(filed)] if filed else []
     parts += [f"Not noted: {p.splitlines()[0]}." for p in failed]
     return " ".join(parts)

@@ -17,7 +17,6 @@ from agentmem.errors import (
     AgentRunError,
     BackendUnavailableError,
     BadCompletionError,
-    ContextOverflowError,
     RepeatedFailureError,
     StepLimitError,
 )

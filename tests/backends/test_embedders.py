@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.backends.fake_openai import EMBED, MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, embeddings, models, tidy
 
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.backends.minilm import MiniLMEmbedder
@@ -18,6 +17,7 @@ from agentmem.backends.openai_embedder import OpenAIEmbedder
 from agentmem.backends.sentence_transformers_embedder import SentenceTransformerEmbedder
 from agentmem.contracts import EmbedderContract
 from agentmem.errors import BadCompletionError, BadRequestError, ConfigError, MissingExtraError
+from tests.backends.fake_openai import EMBED, MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, embeddings, models, tidy
 
 SENTENCES = [
     "A man is eating food.",

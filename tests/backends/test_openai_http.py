@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.backends.fake_openai import CHAT, MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, completion, delta, models, sse, tidy
 
 from agentmem.backends.http import encode, retry_after_s, split_target, sse_data
 from agentmem.backends.openai_http import OpenAIBackend
@@ -32,6 +31,19 @@ from agentmem.errors import (
 from agentmem.protocols import StreamingBackend
 from agentmem.scripted import ScriptedBackend, tool_call
 from agentmem.types import ChatMessage, Chunk, Completion, Request, ToolCall, ToolSpec, Usage
+from tests.backends.fake_openai import (
+    CHAT,
+    MODELS,
+    TOKENIZE,
+    FakeOpenAI,
+    Recorded,
+    Reply,
+    completion,
+    delta,
+    models,
+    sse,
+    tidy,
+)
 
 SECRET = "sk-very-secret-0123456789"
 TOOL = ToolSpec("look_up", "Finds it.", {"type": "object", "properties": {"q": {"type": "string"}}})

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.backends.fake_openai import MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, models, tidy, tokenize
 
 from agentmem.backends.http import HttpClient
 from agentmem.backends.server_tokens import ServedModel, ServerCounter
 from agentmem.errors import BackendUnavailableError, BadRequestError, ConfigError, RateLimitedError
 from agentmem.tokens import approximate_counter
 from agentmem.types import ChatMessage, ToolCall, ToolSpec
+from tests.backends.fake_openai import MODELS, TOKENIZE, FakeOpenAI, Recorded, Reply, models, tidy, tokenize
 
 MESSAGES = (ChatMessage("system", "be brief"), ChatMessage("user", "hello there"))
 TOOL = ToolSpec("look_up", "Finds it.", {"type": "object", "properties": {}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_a_model_that_edits_core_memory_searches_and_answers(server: FakeOpenAI,
     found = json.loads(asked[2]["messages"][-1]["content"])
     assert found["results"][0]["id"] == "D1:3" and found["total"] >= 1
     # The prompt of every step begins with the bytes of the step before: the tail stayed where it was.
-    for earlier, later in zip(asked, asked[1:], strict=False):
+    for earlier, later in pairwise(asked):
         assert later["messages"][: len(earlier["messages"])] == earlier["messages"]
     assert {r.status for r in replay(memory)} == {"same"}
 

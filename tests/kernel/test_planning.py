@@ -246,7 +246,10 @@ def test_a_prompt_for_a_turn_and_its_steps(
         except ContextOverflowError:
             return
         check(later, epoch, queue, again, max_tokens, shape)
-        assert later.page == first.page
+        # It is only ever made smaller, and only where the turn's own messages leave no room for it.
+        assert set(later.page.items) <= set(first.page.items)
+        if later.page != first.page:
+            assert later.ledger.total + first.page.num_tokens - later.page.num_tokens > max_tokens * 3 // 4
 
 
 def test_two_prompts_that_differ_only_in_the_tail_share_all_before_it() -> None:

@@ -27,7 +27,7 @@ def lived(memory: Memory) -> Memory:
          "session": str(n // 5), "name": ("Anna", "Tom")[n % 2], "at": f"2023-05-08T13:{n:02d}:00+02:00"}
         for n in range(25)
     ])  # fmt: skip
-    memory.observe("user", "Odd signs: \u2028 \x85 \x1c \" \\ \t \0 \u00e9 \U0001f600\r\nnext line", at="2023-05-09")
+    memory.observe("user", 'Odd signs: \u2028 \x85 \x1c " \\ \t \0 \u00e9 \U0001f600\r\nnext line', at="2023-05-09")
     memory.core["human"].append("Likes tea.")
     memory.core.add("plans", "Sail to Gdansk.", max_tokens=40, description="What is ahead.")
     memory.core["plans"].read_only = True

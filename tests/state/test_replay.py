@@ -90,9 +90,7 @@ def test_it_replays_from_another_process_view(spoken: Memory, memory_factory: Ma
     assert set(statuses(memory_factory(window_tokens=900))) == {"same"}
 
 
-def test_it_never_searches_nor_embeds(
-    spoken: Memory, memory_factory: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_never_searches_nor_embeds(spoken: Memory, memory_factory: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def search(*_: Any, **__: Any) -> Any:
         raise AssertionError("it searched")
 
