@@ -1,93 +1,18 @@
-"""The command line: parsing, opening what a command needs, and saying what went wrong. No logic of its own."""
+"""The command line: runs a command, and says what went wrong. No logic of its own."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentmem import commands_memory, commands_store
+from agentmem.cli_options import app
 from agentmem.errors import AgentMemError, ConfigError, InvalidInputError, UnknownNameError
 
-if TYPE_CHECKING:
-    from agentmem.agent import Agent
-    from agentmem.memory import Memory
-
-app = typer.Typer(
-    name="agentmem",
-    help="Memory for language-model agents that outlives their context window.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-Db = Annotated[str, typer.Option("--db", envvar="AGENTMEM_DB", metavar="PATH", help="The database file.")]
-AgentName = Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose memory.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else.")]
-BackendSpec = Annotated[
-    str, typer.Option("--backend", metavar="SPEC", help="extractive, or openai:http://127.0.0.1:8000/v1#model")
-]
-EmbedderSpec = Annotated[
-    str, typer.Option("--embedder", metavar="SPEC", help="auto, minilm, st:NAME, openai:URL#MODEL, hash or none")
-]
-Window = Annotated[int | None, typer.Option("--window", metavar="TOKENS", help="The model's context window (4096).")]
-Reserve = Annotated[
-    int | None, typer.Option("--reserve", metavar="TOKENS", help="Kept free for the reply (an eighth, 512 at most).")
-]
-
-DB_DEFAULT = "agentmem.db"
-AGENT_DEFAULT = "default"
-
-
-@app.callback(invoke_without_command=True)
-def version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """Memory for language-model agents that outlives their context window."""
-    if version:
-        from agentmem import __version__
-
-        typer.echo(f"agentmem {__version__}")
-        raise typer.Exit
-
-
-@contextmanager
-def opened(
-    db: str,
-    agent: str,
-    *,
-    create: bool,
-    embedder: str = "auto",
-    window: int | None = None,
-    reserve: int | None = None,
-    quiet: bool = False,
-) -> Iterator[Memory]:
-    """A memory for the time of a command; what it has to say is said on standard error."""
-    from agentmem.memory import Memory
-
-    settings: dict[str, Any] = {}
-    if window is not None:
-        settings["window_tokens"] = window
-    if reserve is not None:
-        settings["reserve_tokens"] = reserve
-    with Memory(db, agent, create=create, embedder=embedder, **settings) as memory:
-        try:
-            yield memory
-        finally:
-            if not quiet:
-                for notice in dict.fromkeys(memory.notices):
-                    typer.echo(f"note: {notice}", err=True)
-
-
-def with_backend(memory: Memory, spec: str) -> Agent:
-    """An agent on the memory, so that tokens are counted as its backend counts them."""
-    from agentmem.agent import Agent
-
-    return Agent(memory, spec)
+# They add themselves to the application when they are imported.
+COMMANDS = (commands_memory, commands_store)
 
 
 def fail(error: AgentMemError) -> int:
@@ -100,10 +25,8 @@ def fail(error: AgentMemError) -> int:
 
 def main() -> None:
     """The console script."""
-    # Two OpenMP threads on two busy cores are slower than one; who knows better says so.
+    # One query at a time: the tokenizers' own threads only make noise about forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from agentmem import commands_memory, commands_store  # noqa: F401 - they register themselves
-
     try:
         app()
     except AgentMemError as e:
@@ -115,7 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # `python -m agentmem.cli`: the commands register themselves on the imported module, not on this second copy of it.
-    from agentmem.cli import main as imported_main
-
-    imported_main()
+    main()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentmem import output
-from agentmem.cli import (
+from agentmem.cli_options import (
     AGENT_DEFAULT,
     DB_DEFAULT,
     AgentName,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from agentmem import output
-from agentmem.cli import (
+from agentmem.cli_options import (
     AGENT_DEFAULT,
     DB_DEFAULT,
     AgentName,

@@ -10,8 +10,7 @@ import pytest
 import typer
 
 import agentmem
-from agentmem import commands_memory, commands_store
-from agentmem.cli import app
+from agentmem.cli import COMMANDS, app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +39,7 @@ def test_the_readme_program_runs(
 
 
 def test_every_command_is_in_the_readme_and_has_an_example() -> None:
-    assert commands_memory and commands_store
+    assert COMMANDS
     group = typer.main.get_command(app)
     names = list(group.commands)  # type: ignore[attr-defined]
     assert len(names) >= 15

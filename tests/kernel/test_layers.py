@@ -24,13 +24,12 @@ tools citing
 agent
 asynchronous contracts replay environment output screen
 repl testing
-cli
+cli_options
 commands_memory
 commands_store
+cli
 """
 LEVELS = {name: n for n, line in enumerate(ORDER.split("\n")) for name in line.split()}
-# The command line names its commands once, in a function: they hang themselves into the app that it makes.
-REGISTERED = {("cli", "commands_memory"), ("cli", "commands_store"), ("cli", "cli")}
 DRIVERS = ("backends", "compressors", "store")
 DRIVERS_MAY = {"types", "errors", "protocols", "config", "tokens", "parsing", "language", "times", "crashpoints"}
 # The extractive backend reads and files by the kernel's rules.
@@ -86,7 +85,7 @@ def test_the_kernel_imports_downwards_only(path: Path) -> None:
         top = name.split(".")[0]
         if top in DRIVERS:
             wrong.append(f"line {line}: the kernel imports the driver {name}")
-        elif top != "__version__" and (mine, top) not in REGISTERED:
+        elif top != "__version__":
             other = LEVELS.get(top, 99)
             if other >= LEVELS[mine]:
                 wrong.append(f"line {line}: {mine} (level {LEVELS[mine]}) imports {top} (level {other})")
@@ -110,7 +109,7 @@ def graph() -> dict[str, set[str]]:
     for folder in ("agentmem", *DRIVERS):
         for path in sources(folder):
             mine = path.stem if folder == "agentmem" else f"{folder}.{path.stem}"
-            found[mine] = {n for n, _ in of_agentmem(path) if (mine, n) not in REGISTERED}
+            found[mine] = {n for n, _ in of_agentmem(path)}
     return found
 
 
