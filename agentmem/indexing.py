@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROBE = "The quick brown fox jumps over the lazy dog on 7 May 2023."
 # Two machines differ in the last bits of a float, so fingerprints are compared as vectors, not as a hash.
 PROBE_COSINE = 0.995
-BATCH = 256
+BATCH = 128
 Progress = Callable[[int, int], None]
 
 

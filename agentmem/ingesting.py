@@ -14,7 +14,7 @@ from agentmem.types import Draft, IngestReport, Message
 if TYPE_CHECKING:
     from agentmem.memory import Memory
 
-BATCH = 256
+BATCH = 128
 Row = Mapping[str, Any] | Draft | str
 
 

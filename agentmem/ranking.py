@@ -96,7 +96,7 @@ def score(candidates: Sequence[Candidate], weights: Mapping[str, float] = WEIGHT
     for n, c in enumerate(candidates):
         parts = {name: weights[name] * column[n] for name, column in columns.items()}
         total = sum(parts.values())
-        parts["score"] = 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, total / 2))))
+        parts["score"] = 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, total / 4))))
         parts["total"] = total
         parts["bm25"] = c.bm25
         if c.cosine is not None:
