@@ -19,6 +19,7 @@ test-slow: $(VENV)/.ready-dev
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: $(VENV)/.ready-dev
 	$(BIN)/mypy
