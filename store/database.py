@@ -70,6 +70,8 @@ class Database:
             for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
                 self.connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as e:
+            if hasattr(self, "connection"):
+                self.connection.close()
             raise translate(e, self.path) from e
 
     def write_ahead(self) -> None:
