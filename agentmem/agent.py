@@ -134,7 +134,6 @@ class Agent:
                 turn.steps += 1
                 fitted = self._prompt(turn)
                 completion = Completion("")
-                visible = ""
                 for piece in self._answer(self._request(turn, fitted), stream):
                     if isinstance(piece, Completion):
                         completion = piece
@@ -142,11 +141,11 @@ class Agent:
                         visible += piece
                         yield ReplyChunk(self._joined(turn, visible, piece))
                 done, more = self._take(turn, completion, visible)
+                visible = ""  # stored now: a reader who leaves from here on stops nothing
                 if more:
                     yield ReplyChunk(more)
                 if done:
                     break
-                visible = ""
             yield ReplyChunk("", self._reply(turn))
         except (GeneratorExit, KeyboardInterrupt):
             self._stopped(turn, visible)

@@ -64,14 +64,9 @@ class Indexer:
         self._row = current
         return current
 
-    def pending(self) -> tuple[int, int]:
-        """(messages, passages) that may still lack vectors: how far the watermarks are behind the counters."""
-        messages = self._agent.recall.last_id() - self._agent.vectors.watermark("recall")
-        return messages, self._agent.archival.next_id() - 1 - self._agent.vectors.watermark("archival")
-
     def catch_up(self, progress: Progress | None = None) -> int:
         """Embed everything that is pending, a batch a transaction; how many records got vectors."""
-        messages, passages = self.pending()
+        messages, passages = self._agent.pending()
         if not messages and not passages:
             return 0
         embedder = self.fingerprint()
@@ -81,7 +76,7 @@ class Indexer:
             first = self._agent.vectors.watermark("recall") + 1
             last = min(first + BATCH - 1, self._agent.recall.last_id())
             done += self.attach(embedder, self._agent.recall.since(first, last), [], watermark=last)
-            messages, _ = self.pending()
+            messages, _ = self._agent.pending()
             if progress is not None:
                 progress(total - messages - passages, total)
         if passages:
@@ -146,7 +141,7 @@ def entries_of(
     entries: list[tuple[str, int, int, bytes]] = []
     texts: dict[bytes, str] = {}
     for tier, record, keys in [
-        *(("recall", m.id, message_keys(m)) for m in messages if searched(m)),
+        *(("recall", m.id, message_keys(m)) for m in messages if m.searchable),
         *(("archival", p.id, passage_keys(p)) for p in passages),
     ]:
         for part, text in enumerate(keys):
@@ -154,11 +149,6 @@ def entries_of(
             texts[digest] = text
             entries.append((tier, record, part, digest))
     return entries, texts
-
-
-def searched(message: Message) -> bool:
-    """Only what was said has keys; tool traffic and the memory's own notes have none."""
-    return message.role in ("user", "assistant") and bool(message.said.strip()) and not message.derived
 
 
 def embed_checked(embedder: Embedder, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:

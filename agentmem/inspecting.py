@@ -36,19 +36,11 @@ def stats(memory: Memory) -> dict[str, Any]:
         "embedder_in_use": memory.embedder.model_id if memory.embedder is not None else None,
         "index": memory.records.dense["recall"].kind,
         "generation": generation,
-        "not_embedded": sum(_pending(memory)),
+        "not_embedded": sum(memory.records.pending()),
         "summary_covers": [epoch.summary_from, epoch.summary_to],
         "blocks": {b.label: memory.shape.counter.count(b.value) for b in memory.records.journal.blocks()},
         "file_bytes": path.stat().st_size if path.exists() else 0,
     }
-
-
-def _pending(memory: Memory) -> tuple[int, int]:
-    records = memory.records
-    return (
-        records.recall.last_id() - records.vectors.watermark("recall"),
-        records.archival.next_id() - 1 - records.vectors.watermark("archival"),
-    )
 
 
 def verify(memory: Memory) -> list[str]:
@@ -95,7 +87,7 @@ def _messages(memory: Memory) -> list[list[Message]]:
 def _check_lexical(memory: Memory) -> list[str]:
     records = memory.records
     findings: list[str] = []
-    spoken = {m.id for batch in _messages(memory) for m in batch if records.recall.is_searchable(m)}
+    spoken = {m.id for batch in _messages(memory) for m in batch if m.searchable}
     for name, lexical, wanted in (
         ("recall", records.recall.lexical, spoken),
         ("archival", records.archival.lexical, set(records.archival.all_ids())),

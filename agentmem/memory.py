@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 PAGE_SHARE = 0.75
 """The page-in's share of what is left after system, core and question, where nothing is lost by shortening the queue:
-for backends without a prefix cache, and for prompts smaller than the epoch's. Measured on LoCoMo to beat a half."""
+for backends without a prefix cache, and for prompts smaller than the epoch's."""
 Clock = Callable[[], datetime]
 OnEvent = Callable[[Event], None]
 

@@ -23,8 +23,6 @@ WEIGHTS: Mapping[str, float] = {
     "kind": 0.35,
     "question": -0.8,
 }
-# Measured together: the raw signals shown by explain, which are comparable between queries.
-RAW = ("cosine", "bm25")
 
 
 @dataclass(frozen=True, slots=True)

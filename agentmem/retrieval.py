@@ -152,7 +152,7 @@ class Retrieval:
         near = {n for i in best for n in (i - 1, i + 1)} - ids
         if allowed is not None:
             near &= set(allowed)
-        messages = {m.id: m for m in store.recall.get(sorted(ids | near)) if _said(m)}
+        messages = {m.id: m for m in store.recall.get(sorted(ids | near)) if m.searchable}
         cosines.update(self._missing(vector, "recall", [i for i in messages if i not in cosines]))
         pool: list[tuple[Candidate, Message | Passage]] = []
         for i, message in sorted(messages.items()):
@@ -229,8 +229,7 @@ class Retrieval:
         store = self._agent
         embedder = self.indexer.fingerprint().id
         vectors = None if allowed is None else store.vectors.of_records(tier, allowed)
-        with store.db.lock:  # an index is not thread-safe
-            found = store.dense[tier].search(vector, embedder, top_k=most, allowed=vectors)
+        found = store.dense[tier].search(vector, embedder, top_k=most, allowed=vectors)
         owners = store.vectors.owners([v for v, _ in found])
         best: dict[int, float] = {}
         for vector_id, cosine in found:
@@ -251,10 +250,6 @@ class Retrieval:
     @staticmethod
     def _beside(messages: dict[int, Message], message: Message, other: int) -> bool:
         return other in messages and messages[other].session == message.session
-
-
-def _said(message: Message) -> bool:
-    return message.role in ("user", "assistant") and bool(message.said) and not message.derived
 
 
 def _passes(passage: Passage, where: Filter) -> bool:

@@ -128,6 +128,11 @@ class Message:
                     parts.append(str(json.loads(call.arguments).get("message", "")))
         return "\n".join(p for p in parts if p)
 
+    @property
+    def searchable(self) -> bool:
+        """What was said is found; tool traffic, notes and quotations are not: recalled text was not said again."""
+        return self.role in ("user", "assistant") and not self.derived and bool(self.said.strip())
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -223,9 +228,7 @@ class PageItem:
 @dataclass(frozen=True, slots=True)
 class Page:
     """What memory pages in for one query: `text` costs `num_tokens`, and `items` are in its order.
-
-    `in_queue` are the best of those records that stand in the prompt already, so that they were not paged in again.
-    """
+    `in_queue` are the best of those records that stand in the prompt already, so that they were not paged in again."""
 
     text: str
     num_tokens: int
@@ -284,11 +287,8 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         cached = [c for c in (self.cached_tokens, other.cached_tokens) if c is not None]
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            sum(cached) if cached else None,
-        )
+        prompt, written = self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens
+        return Usage(prompt, written, sum(cached) if cached else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,9 +332,7 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a backend gave back for one request; `answer` only from backends that cite by themselves.
-
-    `derived`: the text only repeats what memory holds, so it is kept out of later searches.
-    """
+    `derived`: the text only repeats what memory holds, so it is kept out of later searches."""
 
     text: str
     tool_calls: tuple[ToolCall, ...] = ()

@@ -43,6 +43,11 @@ class AgentStore:
             for tier in TIERS
         }
 
+    def pending(self) -> tuple[int, int]:
+        """(messages, passages) that may still lack vectors: how far the watermarks are behind the counters."""
+        messages = self.recall.last_id() - self.vectors.watermark("recall")
+        return messages, self.archival.next_id() - 1 - self.vectors.watermark("archival")
+
     def counters(self) -> dict[str, int]:
         """The next ids of messages, passages and events."""
         row = self.db.row("SELECT next_message, next_passage, next_event FROM agents WHERE id = ?", (self.agent_id,))

@@ -23,11 +23,6 @@ def decode_calls(text: str | None) -> tuple[ToolCall, ...]:
     return tuple(ToolCall(*c) for c in json.loads(text)) if text else ()
 
 
-def searchable(message: Message) -> bool:
-    """What was said is searched; tool results are not: recalled text must not be recalled as if it had been said."""
-    return message.role in ("user", "assistant") and bool(message.said.strip()) and not message.derived
-
-
 def lexical_text(message: Message) -> str:
     """What the full-text index sees: the speaker and the words."""
     return f"{message.name} {message.said}" if message.name else message.said
@@ -90,7 +85,7 @@ class Recall:
                 for m in stored
             ],
         )  # fmt: skip
-        spoken = [m for m in stored if searchable(m)]
+        spoken = [m for m in stored if m.searchable]
         self._lexical.add([(m.id, lexical_text(m)) for m in spoken])
         self._db.run_many(
             "INSERT INTO speakers (agent_id, name, messages) VALUES (?, ?, 1)"
@@ -128,7 +123,7 @@ class Recall:
 
     def delete(self, messages: Sequence[Message]) -> None:
         """Delete messages and their words, within the caller's transaction."""
-        spoken = [m for m in messages if searchable(m)]
+        spoken = [m for m in messages if m.searchable]
         self._lexical.remove([(m.id, lexical_text(m)) for m in spoken])
         self._db.run_many(
             "UPDATE speakers SET messages = messages - 1 WHERE agent_id = ? AND name = ?",
@@ -137,8 +132,6 @@ class Recall:
         self._db.run("DELETE FROM speakers WHERE agent_id = ? AND messages < 1", (self._agent,))
         self._db.run_many("DELETE FROM messages WHERE agent_id = ? AND id = ?", [(self._agent, m.id) for m in messages])
 
-    is_searchable = staticmethod(searchable)
-
     def reindex(self) -> int:
         """Make the full-text index anew, within the caller's transaction; how many messages it has."""
         self._lexical.drop()
@@ -146,7 +139,7 @@ class Recall:
         count = 0
         last = self.last_id()
         for first in range(1, last + 1, 1000):
-            spoken = [m for m in self.since(first, min(first + 999, last)) if searchable(m)]
+            spoken = [m for m in self.since(first, min(first + 999, last)) if m.searchable]
             self._lexical.add([(m.id, lexical_text(m)) for m in spoken])
             count += len(spoken)
         return count

@@ -512,6 +512,15 @@ def test_what_was_said_so_far_is_kept_in_recall_when_a_stream_is_closed(memory_f
     assert shape(memory) == [("user", "Tell me."), ("assistant", seen.strip())]
 
 
+def test_who_leaves_a_stream_after_its_last_chunk_stores_the_reply_once(memory_factory: Make) -> None:
+    memory = memory_factory()
+    chunks = Agent(memory, Pieces("All of it.", size=4)).stream("Tell me.")
+    while next(chunks).reply is None:
+        pass
+    chunks.close()  # type: ignore[attr-defined]
+    assert shape(memory) == [("user", "Tell me."), ("assistant", "All of it.")]
+
+
 # -- citations ---------------------------------------------------------------------------------------------------
 
 
