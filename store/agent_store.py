@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agentmem.store.archival import Archival
+from agentmem.store.background import Background
 from agentmem.store.database import Database
 from agentmem.store.dense import DenseIndex, Notify
+from agentmem.store.index_cache import IndexCache
 from agentmem.store.journal import Journal
 from agentmem.store.recall import Recall
 from agentmem.store.vectors import Vectors
@@ -23,7 +25,16 @@ class AgentStore:
     is finished when the agent is next opened."""
 
     def __init__(
-        self, db: Database, agent_id: int, name: str, *, folder: Path | None, index: str, notify: Notify
+        self,
+        db: Database,
+        agent_id: int,
+        name: str,
+        *,
+        folder: Path | None,
+        index: str,
+        notify: Notify,
+        background: Background,
+        cache: IndexCache,
     ) -> None:
         self.db = db
         self.agent_id = agent_id
@@ -39,6 +50,8 @@ class AgentStore:
                 folder / f"agent-{agent_id}-{tier}.index" if folder is not None else None,
                 kind=index,
                 notify=notify,
+                background=background,
+                cache=cache,
             )
             for tier in TIERS
         }

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from agentmem.errors import InvalidInputError
 from agentmem.store.database import Database, in_chunks, marks
 from agentmem.store.lexical import Lexical
+from agentmem.store.selection import Choice, Scan, Selection
+from agentmem.store.term_lists import TermLists, findings
 from agentmem.times import format_time, utc_seconds
 from agentmem.types import Passage
+
+ALWAYS = 1e18
+"""Later than any time that can be compared, in seconds."""
 
 
 class Archival:
@@ -21,12 +28,18 @@ class Archival:
     def __init__(self, db: Database, agent_id: int) -> None:
         self._db = db
         self._agent = agent_id
-        self._lexical = Lexical(db, f"fts_passages_{agent_id}")
+        self._terms = TermLists(db, agent_id)
+        self._lexical = Lexical(db, f"fts_passages_{agent_id}", partial(self._terms.of, "archival"))
 
     @property
     def lexical(self) -> Lexical:
         """The full-text index over passages."""
         return self._lexical
+
+    @property
+    def terms(self) -> TermLists:
+        """The term lists of passages (tier "archival")."""
+        return self._terms
 
     def next_id(self) -> int:
         """The id that the next passage gets; take it within the transaction that adds."""
@@ -51,7 +64,7 @@ class Archival:
                 "INSERT INTO provenance (agent_id, passage_id, source) VALUES (?, ?, ?)",
                 [(self._agent, p.id, source) for source in dict.fromkeys(p.sources)],
             )
-        self._lexical.add([(p.id, p.text) for p in passages])
+        self._index(passages)
         if passages:
             self._db.run(
                 "UPDATE agents SET next_passage = max(next_passage, ?) WHERE id = ?",
@@ -101,6 +114,11 @@ class Archival:
     def delete(self, passages: Sequence[Passage]) -> None:
         """Delete passages and their words, within the caller's transaction."""
         self._lexical.remove([(p.id, p.text) for p in passages])
+        self._terms.remove("archival", [p.id for p in passages])
+        self._db.run_many(
+            "DELETE FROM passage_tags WHERE agent_id = ? AND tag = ? AND passage_id = ?",
+            sorted(self._tags(passages)),
+        )
         for p in passages:
             # What it had superseded stays closed; only the pointer to the deleted one goes.
             self._db.run(
@@ -109,12 +127,49 @@ class Archival:
             self._db.run("DELETE FROM passages WHERE agent_id = ? AND id = ?", (self._agent, p.id))
 
     def reindex(self) -> int:
-        """Make the full-text index anew, within the caller's transaction; how many passages it has."""
+        """Make full-text index, term lists and tags by name anew, within the caller's transaction; how many passages
+        they have."""
         self._lexical.drop()
         self._lexical.create()
-        passages = self.after(0)
+        self._terms.clear("archival")
+        self._db.run("DELETE FROM passage_tags WHERE agent_id = ?", (self._agent,))
+        count = 0
+        for passages in self._batches():
+            self._index(passages)
+            count += len(passages)
+        return count
+
+    def _index(self, passages: Sequence[Passage]) -> None:
         self._lexical.add([(p.id, p.text) for p in passages])
-        return len(passages)
+        self._terms.add("archival", [(p.id, p.text) for p in passages])
+        self._db.run_many(
+            "INSERT INTO passage_tags (agent_id, tag, passage_id) VALUES (?, ?, ?)", sorted(self._tags(passages))
+        )
+
+    def _tags(self, passages: Sequence[Passage]) -> set[tuple[int, str, int]]:
+        return {(self._agent, tag, p.id) for p in passages for tag in p.tags}
+
+    def check_terms(self) -> list[str]:
+        """What does not agree between passages, their term lists and tags (reads all of them); [] when all is well."""
+        wanted: set[int] = set()
+        wrong: list[int] = []
+        tags: set[tuple[int, str, int]] = set()
+        for passages in self._batches():
+            wanted |= {p.id for p in passages}
+            wrong += self._terms.differing("archival", [(p.id, p.text) for p in passages])
+            tags |= self._tags(passages)
+        found = findings("archival", wrong, self._terms.ids("archival") - wanted)
+        rows = self._db.rows("SELECT agent_id, tag, passage_id FROM passage_tags WHERE agent_id = ?", (self._agent,))
+        if different := {tuple(r) for r in rows} ^ tags:
+            found.append(f"{len(different)} tags of passages are not found, or found without being there")
+        return found
+
+    def _batches(self) -> Iterator[list[Passage]]:
+        last = 0
+        sql = "SELECT id FROM passages WHERE agent_id = ? AND id > ? ORDER BY id LIMIT 1000"
+        while ids := [r[0] for r in self._db.rows(sql, (self._agent, last))]:
+            yield self.get(ids)
+            last = ids[-1]
 
     def derived_from(self, source: str) -> list[Passage]:
         """Passages that name a record (`m12`, `p3`) as where they came from."""
@@ -140,6 +195,62 @@ class Archival:
             (self._agent, at, at, 1e18 if known_at is None else known_at),
         )
         return [r[0] for r in rows]
+
+    def selection(
+        self,
+        at: float,
+        known_at: float | None = None,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        tags: Sequence[str] = (),
+        superseded: bool = False,
+    ) -> Selection:
+        """The passages that hold at a time, of those known by then if `known_at` is given, that began to hold within
+        `since` and `until` (both included), and have all the tags; with `superseded` also those that held no longer.
+        Times are in seconds, UTC. The cost is that of the exceptions, or of those that hold where they are fewer."""
+        first, last = -ALWAYS if since is None else since, at if until is None else min(at, until)
+        begun = self._scan("valid_from_utc >= ? AND valid_from_utc <= ?", first, last)
+        beyond = [self._scan("valid_from_utc > ?", last)]
+        beyond += [self._scan("valid_from_utc < ?", first)] if since is not None else []
+        ended = [] if superseded else [self._scan("valid_to_utc <= ?", at)]
+        later = [] if known_at is None else [self._scan("stored_utc > ?", known_at)]
+        ranges = [(begun, [*ended, *later])]
+        ranges += [] if known_at is None else [(self._scan("stored_utc <= ?", known_at), [*beyond, *ended])]
+        named = list(dict.fromkeys(tags))
+        tagged = "SELECT passage_id AS id FROM passage_tags WHERE agent_id = ? AND tag = ?"
+        return Choice(
+            everything=self._scan("1"),
+            exceptions=[*beyond, *ended, *later],
+            required=[Scan(tagged, (self._agent, tag)) for tag in named],
+            ranges=ranges,
+            among=self._among(first, last, at, known_at, named, superseded),
+        ).selection(self._db, self.next_id() - 1)
+
+    def _scan(self, where: str, *parameters: float | str) -> Scan:
+        return Scan(f"SELECT id FROM passages WHERE agent_id = ? AND {where}", (self._agent, *parameters))
+
+    def _among(
+        self, first: float, last: float, at: float, known_at: float | None, tags: list[str], superseded: bool
+    ) -> Scan:
+        conditions = ["p.valid_from_utc >= ? AND p.valid_from_utc <= ?"]
+        values: list[Any] = [self._agent, first, last]
+        if not superseded:
+            conditions.append("(p.valid_to_utc IS NULL OR p.valid_to_utc > ?)")
+            values.append(at)
+        if known_at is not None:
+            conditions.append("p.stored_utc <= ?")
+            values.append(known_at)
+        for tag in tags:
+            conditions.append(
+                "EXISTS (SELECT 1 FROM passage_tags WHERE agent_id = ? AND tag = ? AND passage_id = p.id)"
+            )
+            values += [self._agent, tag]
+        # A join finds the rows by their ids; with IN, SQLite would rather read an index from end to end.
+        sql = (
+            "SELECT p.id FROM json_each(?) named CROSS JOIN passages p ON p.agent_id = ? AND p.id = named.value WHERE "
+        )
+        return Scan(sql + " AND ".join(conditions), tuple(values))
 
     @staticmethod
     def _passage(row: sqlite3.Row, sources: tuple[str, ...]) -> Passage:

@@ -6,11 +6,18 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from agentmem.store.database import Database, in_chunks, marks
 from agentmem.store.lexical import Lexical
+from agentmem.store.selection import EVERYTHING, Choice, Scan, Selection
+from agentmem.store.term_lists import TermLists, findings
 from agentmem.times import format_time, utc_seconds
 from agentmem.types import Draft, Message, ToolCall
+
+SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What `str.strip` takes off, as a class of GLOB."""
 
 
 def encode_calls(calls: tuple[ToolCall, ...]) -> str | None:
@@ -39,12 +46,18 @@ class Recall:
     def __init__(self, db: Database, agent_id: int) -> None:
         self._db = db
         self._agent = agent_id
-        self._lexical = Lexical(db, f"fts_messages_{agent_id}")
+        self._terms = TermLists(db, agent_id)
+        self._lexical = Lexical(db, f"fts_messages_{agent_id}", partial(self._terms.of, "recall"))
 
     @property
     def lexical(self) -> Lexical:
         """The full-text index over what was said."""
         return self._lexical
+
+    @property
+    def terms(self) -> TermLists:
+        """The term lists of what was said (tier "recall")."""
+        return self._terms
 
     def append(self, drafts: Sequence[Draft], now: datetime) -> list[Message]:
         """Store drafts in order, within the caller's transaction."""
@@ -87,6 +100,7 @@ class Recall:
         )  # fmt: skip
         spoken = [m for m in stored if m.searchable]
         self._lexical.add([(m.id, lexical_text(m)) for m in spoken])
+        self._terms.add("recall", [(m.id, m.said) for m in spoken])
         self._db.run_many(
             "INSERT INTO speakers (agent_id, name, messages) VALUES (?, ?, 1)"
             " ON CONFLICT (agent_id, name) DO UPDATE SET messages = messages + 1",
@@ -125,6 +139,7 @@ class Recall:
         """Delete messages and their words, within the caller's transaction."""
         spoken = [m for m in messages if m.searchable]
         self._lexical.remove([(m.id, lexical_text(m)) for m in spoken])
+        self._terms.remove("recall", [m.id for m in spoken])
         self._db.run_many(
             "UPDATE speakers SET messages = messages - 1 WHERE agent_id = ? AND name = ?",
             [(self._agent, m.name) for m in spoken if m.name],
@@ -133,16 +148,29 @@ class Recall:
         self._db.run_many("DELETE FROM messages WHERE agent_id = ? AND id = ?", [(self._agent, m.id) for m in messages])
 
     def reindex(self) -> int:
-        """Make the full-text index anew, within the caller's transaction; how many messages it has."""
+        """Make full-text index and term lists anew, within the caller's transaction; how many messages they have."""
         self._lexical.drop()
         self._lexical.create()
+        self._terms.clear("recall")
         count = 0
         last = self.last_id()
         for first in range(1, last + 1, 1000):
             spoken = [m for m in self.since(first, min(first + 999, last)) if m.searchable]
             self._lexical.add([(m.id, lexical_text(m)) for m in spoken])
+            self._terms.add("recall", [(m.id, m.said) for m in spoken])
             count += len(spoken)
         return count
+
+    def check_terms(self) -> list[str]:
+        """What does not agree between messages and their term lists (reads all of them); [] when all is well."""
+        wanted: set[int] = set()
+        wrong: list[int] = []
+        last = self.last_id()
+        for first in range(1, last + 1, 1000):
+            spoken = [m for m in self.since(first, min(first + 999, last)) if m.searchable]
+            wanted |= {m.id for m in spoken}
+            wrong += self._terms.differing("recall", [(m.id, m.said) for m in spoken])
+        return findings("recall", wrong, self._terms.ids("recall") - wanted)
 
     def repeating(self, texts: Sequence[str]) -> list[Message]:
         """Messages that are not searched (quotations, tool traffic, notes) and hold one of the texts."""
@@ -186,6 +214,60 @@ class Recall:
             (self._agent, -1e18 if since is None else since, 1e18 if until is None else until),
         )
         return [r[0] for r in rows]
+
+    def selection(
+        self,
+        since: float | None = None,
+        until: float | None = None,
+        *,
+        name: str | None = None,
+        session: str | None = None,
+    ) -> Selection:
+        """The messages of a time (seconds, UTC, both included), by a speaker (in any case), of a session. The cost is
+        that of the messages left out, or of those that stay where they are fewer."""
+        if since is None and until is None and name is None and session is None:
+            return EVERYTHING
+        required: list[tuple[str, list[Any]]] = []
+        if name is not None:
+            names = [n for n in self.names() if n.casefold() == name.casefold()]
+            if not names:
+                return Selection.of(())
+            required.append((f"name IN ({marks(names)})", names))
+        if session is not None:
+            required.append(("session = ?", [session]))
+        exceptions = [("at_utc < ?", since), ("at_utc > ?", until)]
+        limits = [(sql, [time]) for sql, time in (("at_utc >= ?", since), ("at_utc <= ?", until)) if time is not None]
+        within = " AND ".join(sql for sql, _ in limits), [time for _, times in limits for time in times]
+        values = [value for _, each in (*required, *limits) for value in each]
+        # A join finds the rows by their ids; with IN, SQLite would rather read an index from end to end.
+        among = (
+            "SELECT m.id FROM json_each(?) named CROSS JOIN messages m ON m.agent_id = ? AND m.id = named.value WHERE "
+        )
+        return Choice(
+            everything=self._scan("1", []),
+            exceptions=[self._scan(sql, [time]) for sql, time in exceptions if time is not None],
+            required=[self._scan(*r) for r in required],
+            ranges=[(self._scan(*within), [])] if limits else [],
+            among=Scan(among + " AND ".join(f"m.{sql}" for sql, _ in (*required, *limits)), (self._agent, *values)),
+        ).selection(self._db, self.last_id())
+
+    def _scan(self, where: str, parameters: Sequence[Any]) -> Scan:
+        return Scan(f"SELECT id FROM messages WHERE agent_id = ? AND {where}", (self._agent, *parameters))
+
+    def rows(self, ids: Sequence[int]) -> list[tuple[int, float, str | None, str | None, str]]:
+        """(id, seconds UTC, name, session, role) of those of `ids` that are searched, by id ascending."""
+        found: list[tuple[int, float, str | None, str | None, str]] = []
+        for chunk in in_chunks(sorted(set(ids))):
+            rows = self._db.rows(
+                "SELECT id, at_utc, name, session, role, content GLOB ? FROM messages WHERE agent_id = ?"
+                f" AND id IN ({marks(chunk)}) AND role IN ('user', 'assistant') AND derived = 0 ORDER BY id",
+                (f"*[^{SPACES}]*", self._agent, *chunk),
+            )
+            # Some hold no more than blanks, or what was said in a tool call: those are read.
+            unsure = [r[0] for r in rows if not r[5]]
+            spoken = {m.id for m in self.get(unsure) if m.searchable} if unsure else set()
+            found += [(r[0], r[1], r[2], r[3], r[4]) for r in rows if r[5] or r[0] in spoken]
+        return found
 
     @staticmethod
     def _message(row: sqlite3.Row) -> Message:

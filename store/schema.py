@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
 from sqlite_utils import Database as SqliteUtils
 from sqlite_utils.migrations import Migrations
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import SchemaVersionError
 from agentmem.store.database import Database
+from agentmem.store.recall import decode_calls
+from agentmem.store.term_lists import encoded
+from agentmem.types import Message
 
+BATCH = 1000
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 MIGRATIONS = Migrations("agentmem")
 
 
@@ -100,6 +111,69 @@ def m002_vectors(db: SqliteUtils) -> None:
         " generation INTEGER NOT NULL, PRIMARY KEY (agent_id, vector_id))"
     )
     db.conn.execute("CREATE INDEX tombstones_generation ON tombstones (agent_id, generation)")
+
+
+@MIGRATIONS(name="m003_archive")
+def m003_archive(db: SqliteUtils) -> None:
+    """What the search of a large archive stands on: term lists, tags by name, and indexes for its filters."""
+    db.conn.execute(
+        "CREATE TABLE term_lists (agent_id INTEGER NOT NULL REFERENCES agents(id), tier TEXT NOT NULL,"
+        " record_id INTEGER NOT NULL, terms BLOB NOT NULL, PRIMARY KEY (agent_id, tier, record_id)) WITHOUT ROWID"
+    )
+    db.conn.execute(
+        "CREATE TABLE passage_tags (agent_id INTEGER NOT NULL REFERENCES agents(id), tag TEXT NOT NULL,"
+        " passage_id INTEGER NOT NULL, PRIMARY KEY (agent_id, tag, passage_id)) WITHOUT ROWID"
+    )
+    # Each has the id, so that the table is not read. Most passages have no end: the index is of those that have.
+    db.conn.execute(
+        "CREATE INDEX passages_ends ON passages (agent_id, valid_to_utc, id) WHERE valid_to_utc IS NOT NULL"
+    )
+    db.conn.execute("CREATE INDEX passages_begins ON passages (agent_id, valid_from_utc, id)")
+    db.conn.execute("CREATE INDEX passages_stored ON passages (agent_id, stored_utc, id)")
+    db.conn.execute(
+        "CREATE INDEX passages_superseded ON passages (agent_id, superseded_by) WHERE superseded_by IS NOT NULL"
+    )
+    db.conn.execute("DROP INDEX messages_at")
+    db.conn.execute("CREATE INDEX messages_time ON messages (agent_id, at_utc, id)")
+    db.conn.execute("CREATE INDEX messages_name ON messages (agent_id, name, id) WHERE name IS NOT NULL")
+    fill_derived(db.conn)
+
+
+@MIGRATIONS(name="m004_keys")
+def m004_keys(db: SqliteUtils) -> None:
+    """A record is found by more keys than before: which vectors are whose is made anew when it is next searched. The
+    embeddings stay, by the hash of their text: no text that has one is embedded again."""
+    db.conn.execute("UPDATE agents SET generation = generation + 1, embedded_message = 0, embedded_passage = 0")
+    db.conn.execute(
+        "INSERT INTO tombstones (agent_id, vector_id, generation) SELECT v.agent_id, v.id, a.generation"
+        " FROM vectors v JOIN agents a ON a.id = v.agent_id"
+    )
+    db.conn.execute("DELETE FROM vectors")
+
+
+def fill_derived(connection: sqlite3.Connection) -> None:
+    """Term lists and tags of the records that the file has already, a batch at a time."""
+    for (agent,) in connection.execute("SELECT id FROM agents").fetchall():
+        for rows in _batches(connection, "SELECT id, role, content, tool_calls, derived FROM messages", agent):
+            spoken = [
+                Message(r[0], r[1], r[2], _NO_TIME, _NO_TIME, tool_calls=decode_calls(r[3]), derived=bool(r[4]))
+                for r in rows
+            ]
+            lists = [(agent, "recall", m.id, encoded(m.said)) for m in spoken if m.searchable]
+            connection.executemany("INSERT INTO term_lists VALUES (?, ?, ?, ?)", lists)
+        for rows in _batches(connection, "SELECT id, text, tags FROM passages", agent):
+            lists = [(agent, "archival", r[0], encoded(r[1])) for r in rows]
+            connection.executemany("INSERT INTO term_lists VALUES (?, ?, ?, ?)", lists)
+            tags = [(agent, tag, r[0]) for r in rows for tag in dict.fromkeys(json.loads(r[2]))]
+            connection.executemany("INSERT INTO passage_tags VALUES (?, ?, ?)", tags)
+
+
+def _batches(connection: sqlite3.Connection, select: str, agent: int) -> Iterator[list[Any]]:
+    last = 0
+    sql = f"{select} WHERE agent_id = ? AND id > ? ORDER BY id LIMIT {BATCH}"
+    while rows := connection.execute(sql, (agent, last)).fetchall():
+        yield rows
+        last = rows[-1][0]
 
 
 def migrate(db: Database, migrations: Migrations = MIGRATIONS) -> None:

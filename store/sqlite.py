@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError, StoreBusyError, StoreFullError, StoreReadOnlyError, UnknownNameError
 from agentmem.store.agent_store import AgentStore
+from agentmem.store.background import Background
 from agentmem.store.database import Database
-from agentmem.store.dense import Notify
+from agentmem.store.dense import KINDS, DenseIndex, Notify
+from agentmem.store.index_cache import SHARED, IndexCache
 from agentmem.store.schema import migrate
+from agentmem.store.vectors import IN_MEMORY
 from agentmem.times import format_time
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-IN_MEMORY = ":memory:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,28 @@ class EmbedderRow:
 
 
 class SqliteStore:
-    """Opens or creates the file. Raises StoreError and its kin; the folder must exist and be writable."""
+    """Opens or creates the file. Raises StoreError and its kin; the folder must exist and be writable.
 
-    def __init__(self, path: str | Path, *, create: bool = True, index: str = "auto") -> None:
+    `index` is one of `agentmem.store.dense.KINDS`, UnknownNameError otherwise; `background` runs what is done beside
+    the searches, and `cache` bounds the memory of the indexes, both the store's and the process's own by default.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        create: bool = True,
+        index: str = "auto",
+        background: Background | None = None,
+        cache: IndexCache = SHARED,
+    ) -> None:
+        if index not in KINDS:
+            raise UnknownNameError("index", index, KINDS)
         self.path = str(path)
         self._index = index
+        self._background = background or Background()
+        self._cache = cache
+        self._dense: WeakSet[DenseIndex] = WeakSet()
         in_memory = self.path == IN_MEMORY
         if not in_memory and not Path(self.path).exists():
             if not create:
@@ -149,8 +168,16 @@ class SqliteStore:
         return problems + [f"foreign key of {r[0]} row {r[1]}" for r in self.db.rows("PRAGMA foreign_key_check")]
 
     def close(self) -> None:
-        """Close the file."""
+        """End what is done in the background, and close the file."""
+        self._background.close()
+        for index in list(self._dense):
+            index.close()
         self.db.close()
 
     def _bind(self, agent_id: int, name: str, notify: Notify) -> AgentStore:
-        return AgentStore(self.db, agent_id, name, folder=self.folder, index=self._index, notify=notify)
+        made = AgentStore(
+            self.db, agent_id, name, folder=self.folder, index=self._index, notify=notify,
+            background=self._background, cache=self._cache,
+        )  # fmt: skip
+        self._dense.update(made.dense.values())
+        return made

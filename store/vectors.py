@@ -5,9 +5,11 @@ Every commit that adds or takes away a vector raises the agent's generation in t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from agentmem.errors import CorruptStoreError
 from agentmem.store.database import Database, in_chunks, marks
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WATERMARKS = {"recall": "embedded_message", "archival": "embedded_passage"}
+IN_MEMORY = ":memory:"
+BLOCK = 4096
+_ROWS = "SELECT v.id, e.vector FROM vectors v JOIN embeddings e ON e.embedder_id = v.embedder_id AND e.hash = v.hash"
 
 
 class Vectors:
@@ -87,16 +92,16 @@ class Vectors:
         column = WATERMARKS[tier]
         self._db.run(f"UPDATE agents SET {column} = max({column}, ?) WHERE id = ?", (record_id, self._agent))
 
-    def remove(self, tier: str, record_ids: Sequence[int]) -> list[int]:
-        """Take away the vectors of records, and embeddings that nobody else uses; within the caller's transaction."""
+    def remove(self, tier: str, record_ids: Sequence[int], *, part: int | None = None) -> list[int]:
+        """Take away the vectors of records (those of one part only, if given), and embeddings that nobody else uses;
+        within the caller's transaction."""
         gone: list[tuple[int, int, bytes]] = []
+        only = "" if part is None else f" AND part = {int(part)}"
         for chunk in in_chunks(record_ids):
-            sql = "SELECT id, embedder_id, hash FROM vectors WHERE agent_id = ? AND tier = ? AND record_id IN"
-            gone += [tuple(r) for r in self._db.rows(f"{sql} ({marks(chunk)})", (self._agent, tier, *chunk))]
-            self._db.run(
-                f"DELETE FROM vectors WHERE agent_id = ? AND tier = ? AND record_id IN ({marks(chunk)})",
-                (self._agent, tier, *chunk),
-            )
+            where = f"WHERE agent_id = ? AND tier = ? AND record_id IN ({marks(chunk)}){only}"
+            found = self._db.rows(f"SELECT id, embedder_id, hash FROM vectors {where}", (self._agent, tier, *chunk))
+            gone += [tuple(r) for r in found]
+            self._db.run(f"DELETE FROM vectors {where}", (self._agent, tier, *chunk))
         if not gone:
             return []
         self._db.run("UPDATE agents SET generation = generation + 1 WHERE id = ?", (self._agent,))
@@ -110,9 +115,11 @@ class Vectors:
 
     def drop_unused(self, hashes: set[bytes]) -> None:
         """Delete the embeddings of these texts, whatever the embedder, unless a record still uses the text."""
+        # By embedder, as both indexes begin with it: otherwise all embeddings would be read for every hash.
         self._db.run_many(
-            "DELETE FROM embeddings WHERE hash = ? AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.hash = ?)",
-            [(h, h) for h in hashes],
+            "DELETE FROM embeddings WHERE embedder_id IN (SELECT id FROM embedders) AND hash = ? AND NOT EXISTS (SELECT 1"
+            " FROM vectors v WHERE v.embedder_id IN (SELECT id FROM embedders) AND v.hash = embeddings.hash)",
+            [(h,) for h in hashes],
         )
 
     def clear(self) -> None:
@@ -129,19 +136,86 @@ class Vectors:
         )
         self._db.run("DELETE FROM vectors WHERE agent_id = ?", (self._agent,))
 
+    @contextmanager
+    def reader(self) -> Iterator[Vectors]:
+        """The same vectors through a connection of its own, as committed; a store in memory has only the one."""
+        if self._db.path == IN_MEMORY:
+            yield self
+            return
+        own = Database(self._db.path)
+        try:
+            own.run("PRAGMA query_only = ON")
+            yield Vectors(own, self._agent)
+        finally:
+            own.close()
+
+    def dimension(self, embedder_id: int) -> int | None:
+        """The dimension of an embedder's vectors, None for one that the file does not know."""
+        row = self._db.row("SELECT dim FROM embedders WHERE id = ?", (embedder_id,))
+        return None if row is None else int(row[0])
+
+    def count(self, tier: str) -> int:
+        """How many vectors a tier has. Counts them: for when an index is made, not for each search."""
+        row = self._db.row("SELECT count(*) FROM vectors WHERE agent_id = ? AND tier = ?", (self._agent, tier))
+        assert row is not None
+        return int(row[0])
+
+    def blocks(
+        self, tier: str, embedder_id: int, after: int, upto: int, dim: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Ids of a tier in (after, upto] with an embedder's unit rows, ascending, `BLOCK` at a time: each block is a
+        read of its own, so that nobody waits for the whole. Raises CorruptStoreError for a row of another dimension."""
+        while True:
+            found = self._db.rows(
+                f"{_ROWS} WHERE v.agent_id = ? AND v.id > ? AND v.id <= ? AND v.tier = ? AND v.embedder_id = ?"
+                " ORDER BY v.id LIMIT ?",
+                (self._agent, after, upto, tier, embedder_id, BLOCK),
+            )
+            if not found:
+                return
+            yield self._matrix(found, dim)
+            after = found[-1][0]
+
     def load(self, tier: str, after: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids of a tier above `after` with their unit rows, ascending."""
+        """Ids of a tier above `after` with their unit rows, ascending, in one piece."""
+        found = self._db.rows(
+            f"{_ROWS} WHERE v.agent_id = ? AND v.id > ? AND v.tier = ? ORDER BY v.id", (self._agent, after, tier)
+        )
+        return self._matrix(found, len(found[0][1]) // 4 if found else 1)
+
+    def fetch(self, ids: NDArray[np.int64], dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Those of some vector ids that exist, with their unit rows, in no order."""
+        found: list[Any] = []
+        for chunk in in_chunks(ids.tolist()):
+            found += self._db.rows(f"{_ROWS} WHERE v.agent_id = ? AND v.id IN ({marks(chunk)})", (self._agent, *chunk))
+        return self._matrix(found, dim)
+
+    def _matrix(self, found: Sequence[Any], dim: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         import numpy as np
 
-        rows = self._db.rows(
-            "SELECT v.id, e.vector FROM vectors v JOIN embeddings e ON e.embedder_id = v.embedder_id"
-            " AND e.hash = v.hash WHERE v.agent_id = ? AND v.id > ? AND v.tier = ? ORDER BY v.id",
-            (self._agent, after, tier),
-        )
-        ids = np.array([r[0] for r in rows], dtype=np.int64)
-        if not rows:
-            return ids, np.empty((0, 0), np.float32)
-        return ids, np.frombuffer(b"".join(r[1] for r in rows), "<f4").reshape(len(rows), -1).astype(np.float32)
+        ids = np.fromiter((r[0] for r in found), np.int64, len(found))
+        for r in found:
+            if len(r[1]) != 4 * dim:
+                raise CorruptStoreError(
+                    f"vector {r[0]} has {len(r[1])} bytes, not {4 * dim}",
+                    hint="agentmem reembed makes the vectors anew",
+                )
+        return ids, np.frombuffer(b"".join([r[1] for r in found]), "<f4").reshape(-1, dim).astype(np.float32)
+
+    def id_array(self, tier: str) -> NDArray[np.int64]:
+        """All vector ids of a tier, ascending, 8 bytes each."""
+        import numpy as np
+
+        found, after = [np.empty(0, np.int64)], 0
+        while True:
+            rows = self._db.rows(
+                "SELECT id FROM vectors WHERE agent_id = ? AND id > ? AND tier = ? ORDER BY id LIMIT ?",
+                (self._agent, after, tier, 8 * BLOCK),
+            )
+            if not rows:
+                return np.concatenate(found)
+            found.append(np.fromiter((r[0] for r in rows), np.int64, len(rows)))
+            after = rows[-1][0]
 
     def ids(self, tier: str) -> list[int]:
         """All vector ids of a tier, ascending."""
@@ -193,6 +267,23 @@ class Vectors:
             for r in self._db.rows(sql, (self._agent, tier, *chunk)):
                 found.append((r[0], np.frombuffer(r[1], "<f4")))
         return found
+
+    def parts_of(
+        self, tier: str, record_ids: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Every vector of some records: record ids (n,), parts (n,), unit rows (n, dim)."""
+        import numpy as np
+
+        rows: list[tuple[int, int, bytes]] = []
+        for chunk in in_chunks(record_ids):
+            sql = (
+                "SELECT v.record_id, v.part, e.vector FROM vectors v JOIN embeddings e ON e.embedder_id = v.embedder_id"
+                f" AND e.hash = v.hash WHERE v.agent_id = ? AND v.tier = ? AND v.record_id IN ({marks(chunk)})"
+            )
+            rows += [tuple(r) for r in self._db.rows(sql, (self._agent, tier, *chunk))]
+        matrix = np.frombuffer(b"".join(r[2] for r in rows), "<f4").reshape(len(rows), -1 if rows else 0)
+        owners = np.array([(r[0], r[1]) for r in rows], np.int64).reshape(-1, 2)
+        return owners[:, 0], owners[:, 1], matrix
 
     def orphans(self) -> list[int]:
         """Vector ids whose embedding or record is missing (always [], unless the file was tampered with)."""

@@ -18,7 +18,7 @@ from agentmem.errors import StoreError
 from agentmem.store import dense
 from agentmem.store.agent_store import AgentStore
 from agentmem.store.dense import DenseIndex
-from agentmem.store.snapshot import SnapshotHead, read_snapshot, write_snapshot
+from agentmem.store.snapshot import SnapshotHead, open_snapshot, write_snapshot
 from agentmem.store.sqlite import SqliteStore
 from agentmem.types import Draft
 
@@ -124,17 +124,16 @@ def test_the_snapshot_is_what_serves(open_side: Callable[..., Side], kind: str) 
     one = open_side(kind)
     one.add(1, 2)
     one.search(1)
-    index = one.index._index
-    assert index is not None and one.index.path is not None
-    index.add(np.array([1], np.int64), vector(99)[None])
+    held = one.index._held
+    assert held is not None and one.index.path is not None
+    held.index.add(np.array([1], np.int64), vector(99)[None])
     one.index.write()
     assert open_side(kind).search(99, top_k=1)[0] == (1, pytest.approx(1.0))
 
 
 def spoil(name: str, path: Path, side: Side) -> None:
-    read = read_snapshot(path)
-    assert read is not None
-    head, payload = read
+    with open_snapshot(path) as snapshot:  # type: ignore[union-attr]
+        head, parts = snapshot.head, list(snapshot.items())
     data = path.read_bytes()
     generation, last = side.agent.vectors.state()
     heads = {
@@ -145,11 +144,12 @@ def spoil(name: str, path: Path, side: Side) -> None:
         "another embedder": SnapshotHead(head.index, DIM, head.embedder_id + 1, generation, last),
     }
     if name in heads:
-        write_snapshot(path, heads[name], payload)
+        write_snapshot(path, heads[name], parts)
     elif name == "payload of another index":
-        write_snapshot(path, head, b"junk")
+        write_snapshot(path, head, [("head", b"junk")])
     elif name == "flipped":
-        path.write_bytes(data[:-5] + bytes([data[-5] ^ 4]) + data[-4:])
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :])
     elif name == "cut":
         path.write_bytes(data[: len(data) // 2])
     elif name == "emptied":

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentmem.store import lexical as module
 from agentmem.store.database import Database
 from agentmem.store.lexical import MAX_TERMS, Lexical, match_expression, query_terms, spaced
+from agentmem.terms import terms_of
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +160,8 @@ def test_bm25_is_positive_best_first_and_ties_go_to_the_lower_id(index: Lexical)
 
 
 def test_allowed_is_part_of_the_search(index: Lexical) -> None:
-    index.add([(n, "tea") for n in range(1, 50)] + [(50, "tea with milk and much else in it")])
+    with index._db.write():
+        index.add([(n, "tea") for n in range(1, 50)] + [(50, "tea with milk and much else in it")])
     assert [i for i, _ in index.search(["tea"], top_k=1, allowed="rowid = ?", parameters=[50])] == [50]
 
 
@@ -176,3 +180,123 @@ def test_check_sees_a_row_that_was_removed_wrongly(index: Lexical) -> None:
     assert index.check()
     index._db.run("DELETE FROM fts_test_data WHERE id > 10")
     assert not index.check()
+
+
+# -- how many documents have a term -----------------------------------------------------------------------------
+
+WORDS = ("tea", "coffee", "milk", "running", "harbour", "ab12-cd34", "里斯本", "O'Brien", "x")
+passages = st.lists(st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join), max_size=12)
+
+
+def tokens(text: str) -> list[str]:
+    """The index's tokens, found by other means: of an unspaced script each sign."""
+    return terms_of(spaced(text.replace("'", " ")))
+
+
+@given(texts=passages, gone=st.sets(st.integers(0, 11)), terms=st.lists(st.sampled_from([*WORDS, "nothing", "", "?"])))
+@settings(max_examples=60)
+def test_counts_are_those_of_the_documents(texts: list[str], gone: set[int], terms: list[str]) -> None:
+    db = Database(":memory:")
+    index, other = Lexical(db, "fts_test"), Lexical(db, "fts_other")
+    index.create()
+    other.create()
+    other.add([(n, " ".join(WORDS)) for n in range(50)])
+    index.add(list(enumerate(texts)))
+    index.remove([(n, texts[n]) for n in gone if n < len(texts)])
+    kept = [set(tokens(t)) for n, t in enumerate(texts) if n not in gone]
+    expected = {t: min((sum(p in k for k in kept) for p in tokens(t)), default=0) for t in terms}
+    assert index.document_counts(terms) == expected
+    assert index.size() == len(kept)
+    lengths = [len(tokens(t)) for n, t in enumerate(texts) if n not in gone]
+    assert index.average_length() == pytest.approx(sum(lengths) / len(lengths) if lengths else 0.0)
+    assert index.document_counts(tokens(" ".join(terms)), stemmed=True) == {
+        p: sum(p in k for k in kept) for p in tokens(" ".join(terms))
+    }
+    db.close()
+
+
+def test_counts_of_terms_that_ranking_has(index: Lexical) -> None:
+    index.add([(1, "She runs to the university"), (2, "running in 里斯本"), (3, "universities of 里斯 and 斯本")])
+    terms = terms_of("running universities 里斯本")
+    assert terms == ["run", "univers", "里斯", "斯本"]
+    assert index.document_counts(terms, stemmed=True) == {"run": 2, "univers": 2, "里斯": 2, "斯本": 2}
+    assert index.document_counts(["universities"]) == {"universities": 2}
+
+
+def test_large_counts_are_kept_until_the_index_has_grown_by_a_tenth(index: Lexical) -> None:
+    with patch.object(module, "KEPT_COUNT", 20):
+        with index._db.write():
+            index.add([(n, "tea" if n % 2 else "tea milk") for n in range(30)])
+        assert index.document_counts(["tea", "milk"]) == {"tea": 30, "milk": 15}
+        index.add([(n, "tea milk") for n in range(30, 33)])
+        assert index.document_counts(["tea", "milk"]) == {"tea": 30, "milk": 18}, "small ones are always counted"
+        index.add([(33, "tea milk")])
+        assert index.document_counts(["tea", "milk"]) == {"tea": 34, "milk": 19}
+        with index._db.write():
+            index.remove([(n, "tea" if n % 2 else "tea milk") for n in range(30)])
+        assert index.document_counts(["tea", "milk"]) == {"tea": 4, "milk": 4}
+        index.clear()
+        assert index.document_counts(["tea"]) == {"tea": 0} and index.size() == 0 and index.average_length() == 0.0
+
+
+def test_a_rolled_back_transaction_leaves_the_counts_right(index: Lexical) -> None:
+    with pytest.raises(KeyError), index._db.write():
+        index.add([(1, "tea")])
+        assert index.document_counts(["tea"]) == {"tea": 1}
+        assert [i for i, _ in index.search(["tea"], top_k=3)] == [1], "what this transaction wrote, it finds"
+        raise KeyError
+    assert index.document_counts(["tea"]) == {"tea": 0} and index.size() == 0
+    index.add([(2, "tea")])
+    assert index.document_counts(["tea"]) == {"tea": 1} and index.size() == 1
+
+
+def test_the_number_of_documents_is_read_at_any_size(index: Lexical) -> None:
+    for size in (1, 127, 128, 300, 16_384):
+        with index._db.write():
+            index.clear()
+            index.add([(n, "a b c") for n in range(size)])
+        assert (index.size(), index.average_length()) == (size, 3.0)
+
+
+# -- bad input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "the and of it was " * 6000,
+        "?!... -- ()" * 10_000,
+        "\0" * 1000,
+        "tea\0milk",
+        "😀👍🏽 👩‍👩‍👧‍👦" * 100,
+        "שלום עולם مرحبا بالعالم ‮",
+        "x" * 1_000_000,
+        "tea " * 25_000,
+        " ".join(f"word{n}" for n in range(20_000)),
+        "a-" * 300_000,
+        "",
+    ],
+    ids=[
+        "stop words",
+        "punctuation",
+        "nul",
+        "nul inside",
+        "emoji",
+        "right to left",
+        "1 MB",
+        "100 kB",
+        "many",
+        "parts",
+        "",
+    ],
+)
+@pytest.mark.parametrize("whole", [0, 10_000])
+def test_odd_questions_have_a_defined_answer(shared: Lexical, query: str, whole: int) -> None:
+    terms = shared.terms(query)
+    assert len(terms) <= MAX_TERMS
+    counts = shared.document_counts(terms)
+    assert counts.keys() == set(terms) and all(0 <= n <= shared.size() for n in counts.values())
+    with patch.multiple(module, WHOLE=whole):
+        found = shared.search(terms, top_k=5)
+        assert len(found) <= 5 and all(score > 0 for _, score in found)
+        assert any(counts.values()) or not found

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmem.errors import InvalidInputError, StoreError, UnknownNameError
+from agentmem.store import selection as selection_module
 from agentmem.store.agent_store import AgentStore
+from agentmem.store.database import Database
+from agentmem.store.selection import Selection
 from agentmem.store.sqlite import SqliteStore
 from agentmem.times import utc_seconds
 from agentmem.types import Block, Draft, Epoch, Message, Passage, ToolCall
@@ -284,6 +288,196 @@ def test_superseding_does_not_bring_back_what_had_ended(store: SqliteStore, agen
     assert agent.archival.get([1]) == [closed]
     assert agent.archival.holding(utc_seconds(year(2021))) == []
     assert agent.archival.holding(utc_seconds(year(2023))) == [2]
+
+
+# -- which records may be found -----------------------------------------------------------------------------
+
+hours = st.none() | st.integers(-1, 13)
+spans = st.tuples(
+    st.integers(0, 12), st.none() | st.integers(0, 12), st.integers(0, 12), st.sets(st.sampled_from("xyz"))
+)
+
+
+def hour(n: int) -> datetime:
+    return NOW + timedelta(hours=n)
+
+
+def seconds(n: int | None) -> float | None:
+    return None if n is None else utc_seconds(hour(n))
+
+
+def allowed(selection: Selection, ids: list[int]) -> list[int]:
+    """What it lets through, said in three ways that must agree."""
+    import numpy as np
+
+    found = [i for i in ids if (i in selection.ids) is not selection.excluding]
+    assert selection.kept(ids) == found == [i for i, k in zip(ids, selection.keeps(np.array(ids)), strict=True) if k]
+    sql, parameters = selection.sql()
+    db = Database(":memory:")
+    db.run("CREATE VIRTUAL TABLE t USING fts5(x, content='')")
+    db.run_many("INSERT INTO t (rowid, x) VALUES (?, 'tea')", [(i,) for i in ids])
+    rows = db.rows(f"SELECT rowid FROM t WHERE t MATCH 'tea' {'AND ' + sql if sql else ''}", parameters)
+    assert sorted(r[0] for r in rows) == sorted(found)
+    db.close()
+    assert selection.everything == (found == ids and selection.excluding and not selection.ids)
+    assert not selection.nothing or not found
+    return found
+
+
+@given(
+    made=st.lists(spans, max_size=8), at=st.integers(-1, 13), known=hours, since=hours, until=hours,
+    tags=st.lists(st.sampled_from("xyzw"), max_size=2), superseded=st.booleans(), gone=st.sets(st.integers(1, 8)),
+    look=st.sampled_from([1, 2, 1024]), few=st.sampled_from([0, 5000]),
+)  # fmt: skip
+def test_which_passages_may_be_found(
+    made: list[tuple[int, int | None, int, set[str]]], at: int, known: int | None, since: int | None,
+    until: int | None, tags: list[str], superseded: bool, gone: set[int], look: int, few: int,
+) -> None:  # fmt: skip
+    store = SqliteStore(":memory:", index="numpy")
+    agent, other = bind(store, "a"), bind(store, "b")
+    with store.write():
+        for begins, ends, stored, own in made:
+            for each in (agent, other):
+                passage(
+                    each, "tea", valid_from=hour(begins), valid_to=None if ends is None else hour(ends),
+                    stored_at=hour(stored), tags=tuple(sorted(own)) if each is agent else ("w",),
+                )  # fmt: skip
+        agent.archival.delete(agent.archival.get(sorted(gone)))
+    expected = [
+        p.id
+        for p in agent.archival.after(0)
+        if p.valid_from <= hour(at)
+        and (superseded or p.valid_to is None or p.valid_to > hour(at))
+        and (known is None or p.stored_at <= hour(known))
+        and (since is None or p.valid_from >= hour(since))
+        and (until is None or p.valid_from <= hour(until))
+        and set(tags) <= set(p.tags)
+    ]
+    with patch.multiple(selection_module, FIRST_LOOK=look, FEW=few):
+        found = agent.archival.selection(
+            utc_seconds(hour(at)), seconds(known), since=seconds(since), until=seconds(until), tags=tags,
+            superseded=superseded,
+        )  # fmt: skip
+    ids = agent.archival.all_ids()
+    assert allowed(found, ids) == expected
+    if not gone:
+        assert len(found.ids) == min(len(expected), len(ids) - len(expected)), "the smaller side"
+    store.close()
+
+
+said = st.tuples(
+    st.integers(0, 12), st.sampled_from(["Tom", "tom", "TOM", "Ann", "Åsa", "åsa", None]),
+    st.sampled_from(["s", "t", None]),
+    st.sampled_from(["user", "assistant", "tool"]), st.booleans(),
+)  # fmt: skip
+
+
+@given(
+    made=st.lists(said, max_size=8), since=hours, until=hours,
+    name=st.sampled_from([None, "tom", "Tom", "ann", "ÅSA", "nobody", ""]), session=st.sampled_from([None, "s", "S"]),
+    gone=st.sets(st.integers(1, 8)), look=st.sampled_from([1, 2, 1024]), few=st.sampled_from([0, 5000]),
+)  # fmt: skip
+def test_which_messages_may_be_found(
+    made: list[tuple[int, str | None, str | None, Any, bool]], since: int | None, until: int | None,
+    name: str | None, session: str | None, gone: set[int], look: int, few: int,
+) -> None:  # fmt: skip
+    store = SqliteStore(":memory:", index="numpy")
+    agent, other = bind(store, "a"), bind(store, "b")
+    say(store, agent, *(Draft(r, "tea", n, hour(at), session=s, derived=d) for at, n, s, r, d in made))
+    say(store, other, *(Draft("user", "tea", "Nobody", hour(at), session="S") for at in range(8)))
+    with store.write():
+        agent.recall.delete(agent.recall.get(sorted(gone)))
+    expected = [
+        m.id
+        for m in agent.recall.since(1)
+        if m.searchable
+        and (since is None or m.at >= hour(since))
+        and (until is None or m.at <= hour(until))
+        and (name is None or (m.name is not None and m.name.casefold() == name.casefold()))
+        and (session is None or m.session == session)
+    ]
+    with patch.multiple(selection_module, FIRST_LOOK=look, FEW=few):
+        found = agent.recall.selection(seconds(since), seconds(until), name=name, session=session)
+    assert allowed(found, [m.id for m in agent.recall.since(1) if m.searchable]) == expected
+    store.close()
+
+
+def test_the_smaller_side_is_named(store: SqliteStore, agent: AgentStore) -> None:
+    with store.write():
+        for n in range(10):
+            passage(agent, "tea", valid_from=hour(n), tags=("all", "rare") if n == 3 else ("all",))
+    select = agent.archival.selection
+    late = utc_seconds(hour(20))
+    assert select(late) == Selection() and select(late).everything
+    assert select(utc_seconds(hour(8))) == Selection((10,), excluding=True)
+    assert select(utc_seconds(hour(1))) == Selection((1, 2), excluding=False)
+    assert select(late, tags=["rare"]) == Selection((4,), excluding=False)
+    assert select(late, tags=["all"]) == Selection()
+    assert select(late, tags=["all", "none"]).nothing and select(utc_seconds(hour(-1))).nothing
+    assert select(late, since=late, until=late - 1).nothing
+    say(store, agent, *(Draft("user", "tea", name="Tom" if n else "Ann", at=hour(n), session="s") for n in range(10)))
+    assert agent.recall.selection() == Selection() == agent.recall.selection(session="s")
+    assert agent.recall.selection(name="ann") == Selection((1,), excluding=False)
+    assert agent.recall.selection(name="TOM") == Selection((1,), excluding=True)
+    assert agent.recall.selection(until=utc_seconds(hour(8))) == Selection((10,), excluding=True)
+    assert agent.recall.selection(since=utc_seconds(hour(8))) == Selection((9, 10), excluding=False)
+
+
+def test_the_cost_is_that_of_the_smaller_side(store: SqliteStore, agent: AgentStore) -> None:
+    """No statement reads more than some multiple of the side that is named: counted in steps of SQLite's machine."""
+    with store.write():
+        agent.archival.add(
+            [Passage(n, "tea", hour(n), hour(n), tags=("rare",) if n % 1000 == 5 else ("all",)) for n in range(1, 4001)]
+        )
+    say(store, agent, *(Draft("user", "tea", name="Ann" if n % 1000 == 5 else "Tom", at=hour(n)) for n in range(4000)))
+    late = utc_seconds(hour(9000))
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def cost(work: Callable[[], Selection]) -> int:
+        nonlocal steps
+        steps = 0
+        store.db.connection.set_progress_handler(count, 10)
+        found = work()
+        store.db.connection.set_progress_handler(None, 0)
+        assert len(found.ids) < 10
+        return steps
+
+    whole = cost(lambda: Selection(tuple(agent.recall.between(0, 1)), excluding=False)) + 1
+    assert whole < 100
+    works: list[Callable[[], Selection]] = [
+        lambda: agent.archival.selection(late),
+        lambda: agent.archival.selection(utc_seconds(hour(3998))),
+        lambda: agent.archival.selection(late, utc_seconds(hour(3998))),
+        lambda: agent.archival.selection(late, since=utc_seconds(hour(4))),
+        lambda: agent.archival.selection(late, tags=["rare"]),
+        lambda: agent.recall.selection(until=utc_seconds(hour(3998))),
+        lambda: agent.recall.selection(name="ann"),
+    ]
+    assert [n for n, work in enumerate(works) if cost(work) > 100] == []
+    assert cost(lambda: Selection(tuple(agent.archival.all_ids()[:5]), excluding=False)) > 1000, "the counter counts"
+
+
+def test_rows_for_ranking(store: SqliteStore, agent: AgentStore) -> None:
+    call = ToolCall("c", "send_message", '{"message": "Lisbon"}')
+    empty = ToolCall("c", "send_message", '{"message": " "}')
+    stored = say(
+        store, agent,
+        Draft("user", "tea", name="Tom", session="s", at=NOW.replace(tzinfo=None)),
+        Draft("assistant", "", tool_calls=(call,)), Draft("assistant", "", tool_calls=(empty,)),
+        Draft("tool", "no"), Draft("system", "no"), Draft("assistant", "no", derived=True),
+        Draft("user", "\0\0"), Draft("user", "\0a"), Draft("user", "茶"), Draft("user", "?"), Draft("user", "]"),
+        *(Draft("user", c) for c in map(chr, range(0x3001)) if c.isspace()),
+    )  # fmt: skip
+    ids = [99999, *(m.id for m in reversed(stored)), 1]
+    found = agent.recall.rows(ids)
+    assert found == [(m.id, utc_seconds(m.at), m.name, m.session, m.role) for m in stored if m.searchable]
+    assert [r[0] for r in found] == [1, 2, 7, 8, 9, 10, 11]
+    assert agent.recall.rows([]) == [] == bind(store, "b").recall.rows(ids)
 
 
 # -- the journal ----------------------------------------------------------------------------------------------
