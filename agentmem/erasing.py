@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError, UnknownNameError
+from agentmem.keys import CONTEXT_PART
 from agentmem.summary import without_model
 from agentmem.types import Block, Epoch, Message, Passage
 
@@ -46,6 +47,8 @@ def erase(memory: Memory, *, key: str | None, ref: str | None) -> Mapping[str, i
         copies = _copies(memory, quotes + _marks(labels), {m.id for m in (*messages, *traffic)})
         gone = messages + traffic + copies
         records.vectors.remove("recall", [m.id for m in gone])
+        # The message after it has a key with its words in it.
+        records.vectors.remove("recall", [m.id + 1 for m in gone], part=CONTEXT_PART)
         records.vectors.remove("archival", [p.id for p in passages])
         records.recall.delete(gone)
         records.archival.delete(passages)

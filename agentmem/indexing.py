@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import BackendError, EmbedderMismatchError
-from agentmem.keys import key_hash, message_keys, passage_keys
+from agentmem.keys import CONTEXT_PART, key_hash, message_keys, passage_keys
 from agentmem.types import Message, Passage
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ PROBE = "The quick brown fox jumps over the lazy dog on 7 May 2023."
 PROBE_COSINE = 0.995
 BATCH = 128
 Progress = Callable[[int, int], None]
+Entry = tuple[str, int, int, bytes]
 
 
 class Indexer:
@@ -99,17 +100,15 @@ class Indexer:
         watermark: int | None = None,
     ) -> int:
         """Embed records and commit their vectors with the watermark; how many records got any."""
-        entries, texts = entries_of(messages, passages)
+        entries, texts = entries_of(messages, passages, previous_of(self._agent, messages))
         rows = self.embed_new(embedder, texts)
         with self._store.write():
             self._agent.vectors.add_embeddings(embedder.id, rows)
             # Another process may have attached the same records meanwhile.
             done = {t: self._agent.vectors.watermark(t) for t in ("recall", "archival")}
             fresh = [e for e in entries if e[1] > done[e[0]]]
-            known = {(t, r) for t, r, _, _ in fresh}
-            alive = {("recall", m.id) for m in self._agent.recall.get([r for t, r in known if t == "recall"])}
-            alive |= {("archival", p.id) for p in self._agent.archival.get([r for t, r in known if t == "archival"])}
-            fresh = [e for e in fresh if (e[0], e[1]) in alive]
+            alive = self._alive(fresh)
+            fresh = [e for e in fresh if alive >= _stands_on(e)]
             # A text that the file had may have been erased since, with its record: it is embedded after all.
             late = self.embed_new(embedder, {e[3]: texts[e[3]] for e in fresh})
             self._agent.vectors.add_embeddings(embedder.id, late)
@@ -123,9 +122,16 @@ class Indexer:
         crash_point("attach.committed")
         return len({(t, r) for t, r, _, _ in fresh})
 
+    def _alive(self, entries: Sequence[Entry]) -> set[tuple[str, int]]:
+        """Which of the records that the entries were made of are still there."""
+        wanted = set().union(*(_stands_on(e) for e in entries))
+        alive = {("recall", m.id) for m in self._agent.recall.get([r for t, r in wanted if t == "recall"])}
+        return alive | {("archival", p.id) for p in self._agent.archival.get([r for t, r in wanted if t == "archival"])}
+
     def embed_new(self, embedder: EmbedderRow, texts: dict[bytes, str]) -> dict[bytes, NDArray[np.float32]]:
         """Vectors of the texts that the file has none of yet."""
-        missing = [h for h in texts if h not in self._agent.vectors.cached(embedder.id, list(texts))]
+        known = self._agent.vectors.cached(embedder.id, list(texts))
+        missing = [h for h in texts if h not in known]
         if not missing:
             return {}
         return dict(zip(missing, self._embed([texts[h] for h in missing]), strict=True))
@@ -134,21 +140,34 @@ class Indexer:
         return embed_checked(self.embedder, texts, query=query)
 
 
+def previous_of(agent: AgentStore, messages: Sequence[Message]) -> dict[int, Message]:
+    """The messages that stand directly before some (by the id after theirs), as far as there are any."""
+    found = {m.id + 1: m for m in messages}
+    missing = [m.id - 1 for m in messages if m.id not in found]
+    return found | {m.id + 1: m for m in agent.recall.get(missing)}
+
+
 def entries_of(
-    messages: Iterable[Message], passages: Iterable[Passage]
-) -> tuple[list[tuple[str, int, int, bytes]], dict[bytes, str]]:
-    """(tier, record, part, hash) of every key, and the text of each hash."""
-    entries: list[tuple[str, int, int, bytes]] = []
+    messages: Iterable[Message], passages: Iterable[Passage], previous: Mapping[int, Message]
+) -> tuple[list[Entry], dict[bytes, str]]:
+    """(tier, record, part, hash) of every key, and the text of each hash. `previous` is what `previous_of` gives."""
+    entries: list[Entry] = []
     texts: dict[bytes, str] = {}
     for tier, record, keys in [
-        *(("recall", m.id, message_keys(m)) for m in messages if m.searchable),
+        *(("recall", m.id, message_keys(m, previous.get(m.id))) for m in messages if m.searchable),
         *(("archival", p.id, passage_keys(p)) for p in passages),
     ]:
-        for part, text in enumerate(keys):
+        for part, text in keys:
             digest = key_hash(text)
             texts[digest] = text
             entries.append((tier, record, part, digest))
     return entries, texts
+
+
+def _stands_on(entry: Entry) -> set[tuple[str, int]]:
+    """The records whose words are in a key: with one of them erased, it must not be stored."""
+    tier, record, part, _ = entry
+    return {(tier, record), (tier, record - 1)} if part == CONTEXT_PART else {(tier, record)}
 
 
 def embed_checked(embedder: Embedder, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
@@ -201,8 +220,9 @@ def reembed(
     done = 0
     for agent in agents:
         for messages, passages in _batches(agent):
-            _, texts = entries_of(messages, passages)
-            missing = [h for h in texts if h not in agent.vectors.cached(row.id, list(texts))]
+            _, texts = entries_of(messages, passages, previous_of(agent, messages))
+            known = agent.vectors.cached(row.id, list(texts))
+            missing = [h for h in texts if h not in known]
             if missing:
                 rows = dict(zip(missing, embed_checked(embedder, [texts[h] for h in missing]), strict=True))
                 with store.write():
@@ -217,13 +237,13 @@ def reembed(
             agent.vectors.clear()
             for messages, passages in _batches(agent):
                 # What was stored since the passes above stays pending: its texts have no vector yet.
-                entries, texts = entries_of(messages, passages)
+                entries, texts = entries_of(messages, passages, previous_of(agent, messages))
                 have = agent.vectors.cached(row.id, list(texts))
                 late = {e[1] for e in entries if e[3] not in have}
                 if late:
                     messages = [m for m in messages if m.id < min(late)]
                     passages = [p for p in passages if p.id < min(late)]
-                    entries, _ = entries_of(messages, passages)
+                    entries, _ = entries_of(messages, passages, previous_of(agent, messages))
                 agent.vectors.add(row.id, entries)
                 keys += len(entries)
                 for tier, records in (("recall", messages), ("archival", passages)):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentmem.indexing import entries_of
+from agentmem.indexing import entries_of, previous_of
 from agentmem.types import Message
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def verify(memory: Memory) -> list[str]:
     findings = memory.store.integrity()
     findings += _check_queue(memory)
     findings += _check_lexical(memory)
+    findings += memory.records.recall.check_terms() + memory.records.archival.check_terms()
     findings += _check_vectors(memory)
     return findings
 
@@ -112,9 +113,9 @@ def _check_vectors(memory: Memory) -> list[str]:
     expected: dict[str, set[tuple[int, int, bytes]]] = {"recall": set(), "archival": set()}
     for batch in _messages(memory):
         done = [m for m in batch if m.id <= records.vectors.watermark("recall")]
-        expected["recall"] |= {(r, p, h) for _, r, p, h in entries_of(done, [])[0]}
+        expected["recall"] |= {(r, p, h) for _, r, p, h in entries_of(done, [], previous_of(records, done))[0]}
     passages = [p for p in records.archival.after(0) if p.id <= records.vectors.watermark("archival")]
-    expected["archival"] = {(r, p, h) for _, r, p, h in entries_of([], passages)[0]}
+    expected["archival"] = {(r, p, h) for _, r, p, h in entries_of([], passages, {})[0]}
     for tier, wanted in expected.items():
         entries = records.vectors.entries(tier)
         have = {(r, p, h) for _, r, p, h in entries}

@@ -15,6 +15,7 @@ from agentmem.budget import Budget
 from agentmem.context import shown_keys
 from agentmem.core_memory import DEFAULT_BLOCKS, CoreMemory
 from agentmem.errors import InvalidInputError
+from agentmem.memory_reads import MemoryReads
 from agentmem.pager import Pager
 from agentmem.planning import Ask, Fitted, Shape, fit
 from agentmem.summary import Summarise, without_model
@@ -25,21 +26,17 @@ from agentmem.types import (
     Draft,
     Epoch,
     Event,
-    Hit,
     IngestReport,
     Message,
-    Page,
     Passage,
     Pressure,
     Prompt,
     Role,
-    Tier,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from agentmem.config import MemoryConfig
     from agentmem.protocols import Embedder
-    from agentmem.retrieval import Found, Retrieval
     from agentmem.store.agent_store import AgentStore
     from agentmem.store.sqlite import SqliteStore
 
@@ -50,7 +47,7 @@ Clock = Callable[[], datetime]
 OnEvent = Callable[[Event], None]
 
 
-class Memory:
+class Memory(MemoryReads):
     """Opens or creates the memory of `agent` in the file `path` (":memory:" keeps it in RAM); a context manager.
 
     `embedder` is a spec ("minilm", "st:NAME", "openai:URL#MODEL", "none"), an object, or "auto": the one that the file
@@ -167,6 +164,16 @@ class Memory:
             self.log("archive", {"passage": passage.id})
         return passage
 
+    def archive_many(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        strict: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> IngestReport:
+        """Put many passages into archival storage (`agentmem.archiving.archive_many`), and embed them."""
+        return archiving.archive_many(self, rows, strict=strict, progress=progress)
+
     def supersede(
         self,
         passage_id: str | int,
@@ -194,41 +201,6 @@ class Memory:
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    def search(
-        self,
-        query: str,
-        *,
-        top_k: int = 10,
-        tier: str = "all",
-        as_of: datetime | str | None = None,
-        known_at: datetime | str | None = None,
-        since: datetime | str | None = None,
-        until: datetime | str | None = None,
-        tags: Sequence[str] = (),
-        asked_at: datetime | str | None = None,
-        explain: bool = False,
-    ) -> list[Hit]:
-        """The best records for a query, best first. Archival passages are those that hold at `as_of` (now).
-
-        `asked_at` resolves "last May" in the query; it never filters.
-        """
-        from agentmem.retrieval import Filter
-
-        if tier not in ("all", *Tier):
-            raise InvalidInputError("tier", tier, "must be all, recall or archival")
-        given = {"as_of": as_of, "known_at": known_at, "since": since, "until": until}
-        when = {name: parse_time(value, name) for name, value in given.items() if value is not None}
-        where = Filter(tier=None if tier == "all" else Tier(tier), tags=tuple(tags), **when)
-        asked = self.clock() if asked_at is None else parse_time(asked_at, "asked_at")
-        return list(self._retrieval.search(query, top_k=top_k, where=where, asked_at=asked, explain=explain).hits)
-
-    def page_in(
-        self, query: str, *, max_tokens: int, asked_at: datetime | str | None = None, explain: bool = False
-    ) -> Page:
-        """What memory would page in for a query, within `max_tokens`; for people with a loop of their own."""
-        asked = self.clock() if asked_at is None else parse_time(asked_at, "asked_at")
-        return self.page(query, max_tokens, frozenset(), asked, explain=explain)
-
     def render(self, *, query: str = "", max_tokens: int | None = None, at: datetime | str | None = None) -> Prompt:
         """The whole prompt that would be sent for a query, of at most `max_tokens`; stores nothing.
 
@@ -249,20 +221,6 @@ class Memory:
         messages = {m.id: m for m in queue}
         keys, shortened = shown_keys(fitted.plan, messages, fitted.page)
         return Prompt(tuple(w.message() for w in fitted.written), fitted.ledger, fitted.page, keys, shortened)
-
-    def message(self, ref: str) -> Message | None:
-        """A message by its id (`m12`) or key."""
-        if ref[:1] == "m" and ref[1:].isdigit() and (found := self.records.recall.get([int(ref[1:])])):
-            return found[0]
-        return self.records.recall.by_keys([ref]).get(ref)
-
-    def passage(self, passage_id: str | int) -> Passage:
-        """A passage by its id (`p3` or 3). Raises UnknownNameError."""
-        return archiving.find(self.records, passage_id)
-
-    def events(self, kind: str | None = None) -> list[Event]:
-        """The event log, oldest first, of one kind or all."""
-        return list(self.records.journal.events(kind))
 
     def stats(self) -> dict[str, Any]:
         """Counts and sizes; reads everything once, so it is not for the path of a turn."""
@@ -285,22 +243,6 @@ class Memory:
     def append(self, new: Sequence[Draft]) -> list[Message]:
         """Store drafts within the caller's transaction."""
         return self.records.recall.append(new, self.clock())
-
-    def page(
-        self,
-        query: str,
-        max_tokens: int,
-        visible: frozenset[str],
-        asked_at: datetime,
-        *,
-        turn: frozenset[str] = frozenset(),
-        explain: bool = False,
-    ) -> Page:
-        """Search and pack; records that stand in the prompt already (`visible`) are noted and not packed again,
-        those of the turn itself are left out."""
-        return self._retrieval.page(
-            query, max_tokens, self.shape.counter, visible=visible, turn=turn, asked_at=asked_at, explain=explain
-        )
 
     def fit(
         self, ask: Ask, epoch: Epoch, queue: Sequence[Message], max_tokens: int, query: str, asked_at: datetime
@@ -337,14 +279,6 @@ class Memory:
             begun.append(epoch)
         return begun
 
-    def find(self, query: str, **kwargs: Any) -> Found:
-        """The ranked records with their true total (`agentmem.retrieval.Retrieval.search`)."""
-        return self._retrieval.search(query, **kwargs)
-
-    def catch_up(self, progress: Callable[[int, int], None] | None = None) -> int:
-        """Embed what has no vector yet."""
-        return self._retrieval.indexer.catch_up(progress) if self._retrieval.indexer is not None else 0
-
     def log(self, kind: str, payload: Mapping[str, Any]) -> Event:
         """Append to the event log and tell the listener."""
         with self.store.write():
@@ -371,15 +305,6 @@ class Memory:
         self.close()
 
     # -- inside -----------------------------------------------------------------------------------------------
-
-    def _make_retrieval(self) -> Retrieval:
-        from agentmem.indexing import Indexer
-        from agentmem.retrieval import Retrieval
-
-        indexer = None
-        if self.embedder is not None:
-            indexer = Indexer(self.store, self.records, self.embedder, self.embedder_spec, self.clock)
-        return Retrieval(self.records, indexer, self.clock)
 
     def _edited(self, block: Block, op: str, before: str, actor: str) -> None:
         with self.store.write():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agentmem.errors import InvalidInputError
 from agentmem.keys import chunk_spans
 from agentmem.language import content_words, sentences
+from agentmem.packing import MAX_CAPACITY, MAX_ITEMS, Variant, choose
 from agentmem.times import day_words, utc_seconds
 from agentmem.tokens import cut_text
 from agentmem.types import EMPTY_PAGE, Hit, Page, PageItem, Tier
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 MIN_EXCERPT_TOKENS = 24
 # Hits that did not fit are passed over; after so many in a row the page is as good as full.
 MAX_MISSES = 40
+# A text of more characters than this may be shown shortened, in so many tokens, and is then worth so much of itself.
+LONG_CHARS = 800
+EXCERPT_TOKENS = 96
+EXCERPT_WORTH = 0.5
+MAX_SHORTENED = 30
 
 
 def label(hit: Hit) -> str:
@@ -77,19 +83,75 @@ def _best(text: str, spans: Sequence[tuple[int, int]], wanted: set[str]) -> tupl
     return max(spans, key=lambda s: (len(wanted & set(content_words(text[s[0] : s[1]]))), -s[0]))
 
 
-def pack(hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter) -> Page:
-    """The best hits that fit, in whole where possible; `num_tokens` of the result never exceeds `max_tokens`.
+def pack(
+    hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter, values: Sequence[float] | None = None
+) -> Page:
+    """A page of hits within `max_tokens`; `num_tokens` of the result never exceeds it.
 
-    The count of an additive counter is kept as the page grows; with another the text is counted whole each time.
+    With `values` (what each hit is worth, best first) it is a knapsack: the records, whole or a long one shortened,
+    that are worth most together; then what still fits, by rank. Without, the best that fit, by rank.
     """
     if max_tokens < 1:
         raise InvalidInputError("max_tokens", max_tokens, "must be at least 1")
     chosen: list[PageItem] = []
+    if values is not None and max_tokens <= MAX_CAPACITY:
+        chosen = _worth_most(hits, values, query, max_tokens, counter)
+    chosen = _filled(chosen, hits, query, max_tokens, counter)
+    while chosen:
+        items = _in_time(chosen)
+        text = page_text(items)
+        if (total := counter.count(text)) <= max_tokens:
+            return Page(text, total, items)
+        chosen.pop()  # times of several zones: a day may need its heading more than once
+    return EMPTY_PAGE
+
+
+def _worth_most(
+    hits: Sequence[Hit], values: Sequence[float], query: str, max_tokens: int, counter: TokenCounter
+) -> list[PageItem]:
+    """The knapsack's choice, by rank. A day's heading is charged to the first hit of that day."""
+    items: list[list[PageItem]] = []
+    variants: list[list[Variant]] = []
     days: set[str] = set()
-    used = misses = 0
+    for hit, value in list(zip(hits, values, strict=True))[:MAX_ITEMS]:
+        heading = f"-- {day_words(hit.at)}"
+        extra = (0 if heading in days else counter.count(heading)) + (not counter.additive)
+        ways = [PageItem(hit, 0, len(hit.text))]
+        costs = [_cost(ways[0], extra, max_tokens, counter)]
+        if len(hit.text) > LONG_CHARS and len(items) < MAX_SHORTENED:
+            room = min(max_tokens - extra - counter.count(f"{label(hit)} [...] [...]") - 1, EXCERPT_TOKENS)
+            short = excerpt(hit, query, room, counter) if room >= MIN_EXCERPT_TOKENS else None
+            if short is not None and not short.whole:
+                ways.append(short)
+                costs.append(_cost(short, extra, max_tokens, counter))
+        worth = (value, EXCERPT_WORTH * value)
+        kept = [(w, Variant(v, c)) for w, v, c in zip(ways, worth, costs, strict=False) if c is not None]
+        if kept:
+            days.add(heading)
+            items.append([w for w, _ in kept])
+            variants.append([v for _, v in kept])
+    picked = zip(items, choose(variants, max_tokens), strict=True)
+    chosen = [ways[n] for ways, n in picked if n is not None]
+    while chosen and counter.count(page_text(_in_time(chosen))) > max_tokens:
+        chosen.pop()
+    return chosen
+
+
+def _filled(
+    chosen: list[PageItem], hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter
+) -> list[PageItem]:
+    """With the best further hits that fit, in whole where possible. The count of an additive counter is kept as the
+    page grows; with another the text is counted whole each time."""
+    chosen = list(chosen)
+    there = {item.hit.id for item in chosen}
+    days = {f"-- {day_words(item.hit.at)}" for item in chosen}
+    used = counter.count(page_text(_in_time(chosen))) if chosen else 0
+    misses = 0
     for hit in hits:
         if misses >= MAX_MISSES or max_tokens - used < 4:
             break
+        if hit.id in there:
+            continue
         heading = f"-- {day_words(hit.at)}"
         extra = 0 if heading in days else counter.count(heading)
         whole = PageItem(hit, 0, len(hit.text))
@@ -114,13 +176,7 @@ def pack(hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter
         chosen.append(item)
         days.add(heading)
         used += cost
-    while chosen:
-        items = _in_time(chosen)
-        text = page_text(items)
-        if (total := counter.count(text)) <= max_tokens:
-            return Page(text, total, items)
-        chosen.pop()  # times of several zones: a day may need its heading more than once
-    return EMPTY_PAGE
+    return chosen
 
 
 def shrunk(page: Page, max_tokens: int, counter: TokenCounter) -> Page:

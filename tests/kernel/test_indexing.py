@@ -11,6 +11,8 @@ import pytest
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.errors import BackendError, EmbedderMismatchError
 from agentmem.indexing import reembed
+from agentmem.inspecting import verify
+from agentmem.keys import CONTEXT_PART
 from agentmem.types import Draft
 
 
@@ -36,7 +38,52 @@ class Watched(HashingEmbedder):
 
 
 def rows(memory: Any, tier: str = "recall") -> list[int]:
-    return [record for _, record, _, _ in memory.records.vectors.entries(tier)]
+    """The record of every key of its own words."""
+    return [record for _, record, part, _ in memory.records.vectors.entries(tier) if part < CONTEXT_PART]
+
+
+def contexts(memory: Any) -> list[int]:
+    """The records that have a key with the end of the message before."""
+    return [record for _, record, part, _ in memory.records.vectors.entries("recall") if part == CONTEXT_PART]
+
+
+def test_a_key_with_two_messages_goes_with_either(memory_factory: Callable[..., Any]) -> None:
+    embedder = Watched()
+    memory = memory_factory(embedder=embedder)
+    for n, text in enumerate(("where were you", "in the old harbour", "nice", "indeed it was")):
+        memory.observe("user", text, key=f"k{n}")
+    memory.catch_up()
+    assert rows(memory) == [1, 2, 3, 4] and contexts(memory) == [2, 3, 4]
+    hashes = memory.store.db.rows("SELECT count(*) FROM embeddings")[0][0]
+    memory.erase(key="k1")
+    assert rows(memory) == [1, 3, 4] and contexts(memory) == [4], "m2's words stood in m3's key"
+    assert memory.store.db.rows("SELECT count(*) FROM embeddings")[0][0] == hashes - 3
+    assert memory.records.vectors.orphans() == [] and verify(memory) == []
+
+
+def test_a_message_that_is_deleted_meanwhile_is_in_no_key(memory_factory: Callable[..., Any]) -> None:
+    embedder = Watched()
+    one, other = memory_factory(embedder=embedder), memory_factory(embedder=Watched())
+    for text in ("the secret", "tea"):
+        one.observe("user", text)
+    one._retrieval.indexer.fingerprint()
+
+    def delete() -> None:
+        with other.store.write():
+            other.store.db.run("DELETE FROM messages WHERE id = 1")
+
+    embedder.meanwhile = delete
+    one.catch_up()
+    assert rows(one) == [2] and contexts(one) == []
+    assert one.store.db.rows("SELECT count(*) FROM embeddings")[0][0] == 1
+
+
+def test_a_batch_begins_with_what_stood_before_it(memory_factory: Callable[..., Any]) -> None:
+    memory = memory_factory()
+    for n in range(3):
+        memory.observe("user", f"number {n}")
+        memory.catch_up()
+    assert contexts(memory) == [2, 3] and verify(memory) == []
 
 
 def test_each_distinct_text_is_embedded_once(memory_factory: Callable[..., Any]) -> None:
@@ -158,7 +205,7 @@ def test_reembedding(memory_factory: Callable[..., Any], clock: Any) -> None:
     memory.archive("The list has 300 numbers.")
     memory.search("number 7")
     new = Watched(32, model="new")
-    assert reembed(memory.store, [memory.records], new, "", clock()) == 301
+    assert reembed(memory.store, [memory.records], new, "", clock()) == 300 + 299 + 1, "own words and contexts"
     again = memory_factory(embedder=new)
     assert rows(again) == list(range(1, 301)) and rows(again, "archival") == [1]
     assert {h.id for h in again.search("number 7 of the list", top_k=3)} & {"m8"}

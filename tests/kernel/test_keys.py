@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmem.keys import CHUNK_BYTES, MAX_PARTS, chunk_spans, key_hash, message_keys, passage_keys
+from agentmem.keys import (
+    CHUNK_BYTES,
+    CONTEXT_PART,
+    MAX_PARTS,
+    MAX_SENTENCES,
+    SENTENCE_PART,
+    chunk_spans,
+    follows,
+    key_hash,
+    message_keys,
+    passage_keys,
+)  # fmt: skip
 from agentmem.types import Message, Passage
 
 NOW = datetime(2023, 5, 8, tzinfo=UTC)
@@ -57,12 +69,39 @@ def test_chunks_end_with_sentences_where_they_can() -> None:
 
 def test_keys_say_who_speaks() -> None:
     m = Message(1, "user", "I like tea.", NOW, NOW, name="Ann")
-    assert message_keys(m) == ["Ann: I like tea."]
+    assert message_keys(m) == [(0, "Ann: I like tea.")]
     long = Message(1, "user", "I like tea. " * 300, NOW, NOW, name="Ann")
     keys = message_keys(long)
-    assert len(keys) > 1 and all(k.startswith("Ann: I like") for k in keys)
-    assert "".join(k.removeprefix("Ann: ") for k in keys) == long.content
-    assert passage_keys(Passage(1, "I like tea.", NOW, NOW)) == ["I like tea."]
+    assert len(keys) > 1 and all(k.startswith("Ann: I like") for _, k in keys)
+    assert [part for part, _ in keys] == list(range(len(keys)))
+    assert "".join(k.removeprefix("Ann: ") for _, k in keys) == long.content
+    assert passage_keys(Passage(1, "I like tea.", NOW, NOW)) == [(0, "I like tea.")]
+
+
+def test_what_is_said_in_several_sentences_is_found_by_each_that_tells_something() -> None:
+    text = "Thanks, Mel! I went to the pottery class yesterday. We made a clay bowl together."
+    telling = ["I went to the pottery class yesterday.", "We made a clay bowl together."]
+    keys = message_keys(Message(1, "user", text, NOW, NOW, name="Ann"))
+    assert keys == [(0, f"Ann: {text}"), *((SENTENCE_PART + n, f"Ann: {s}") for n, s in enumerate(telling))]
+    assert passage_keys(Passage(1, text, NOW, NOW)) == [
+        (0, text),
+        *((SENTENCE_PART + n, s) for n, s in enumerate(telling)),
+    ]
+    assert message_keys(Message(1, "assistant", text, NOW, NOW)) == [(0, text)], "a model's words are not taken apart"
+    many = message_keys(Message(1, "user", "Red birds sing. " * 60, NOW, NOW))
+    assert len(many) == 1 + MAX_SENTENCES, "one chunk still, and so many sentences at most"
+
+
+def test_people_who_talk_are_found_by_what_went_before() -> None:
+    first = Message(1, "user", "x" * 500 + " Where did you go?", NOW, NOW, name="Tom", session="1")
+    second = Message(2, "user", "To Lisbon.", NOW, NOW, name="Ann", session="1")
+    assert message_keys(second, first)[-1] == (CONTEXT_PART, f"Tom: {first.content[-400:]}\nAnn: To Lisbon.")
+    assert len(message_keys(second)) == 1
+    for other in (
+        replace(first, session="2"), replace(first, role="assistant"), replace(first, id=7),
+        replace(first, derived=True), replace(first, content=" "),
+    ):  # fmt: skip
+        assert message_keys(second, other) == message_keys(second) and not follows(second, other)
 
 
 @given(one=st.text(max_size=9), other=st.text(max_size=9))

@@ -11,18 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Each line may import from the lines above it, never from its own or from below (design, section 3).
 ORDER = """
-types errors language crashpoints progress
-protocols config registry times wire reading_weights ranking
+types errors language terms crashpoints progress
+protocols config registry times wire reading_weights ranking_weights matching packing
+ranking
 tokens parsing dates keys budget eviction drafts core_memory prompts asking filing_rules
 queue paging filing core_lines spans questions
 evidence phrases context scripted summary
-reading planning indexing
+reading planning indexing candidates
 retrieval pager
 archiving erasing ingesting inspecting archive_file
+memory_reads
 memory
 tools citing
 agent
-asynchronous contracts replay environment output screen
+asynchronous contracts reranker_contract replay environment output screen
 repl testing
 cli_options
 commands_memory
@@ -31,7 +33,18 @@ cli
 """
 LEVELS = {name: n for n, line in enumerate(ORDER.split("\n")) for name in line.split()}
 DRIVERS = ("backends", "compressors", "store")
-DRIVERS_MAY = {"types", "errors", "protocols", "config", "tokens", "parsing", "language", "times", "crashpoints"}
+DRIVERS_MAY = {
+    "types",
+    "errors",
+    "protocols",
+    "config",
+    "tokens",
+    "parsing",
+    "language",
+    "terms",
+    "times",
+    "crashpoints",
+}
 # The extractive backend reads and files by the kernel's rules.
 ALSO = {"backends/extractive": {"reading", "filing"}}
 

@@ -1,0 +1,264 @@
+"""The candidates of a query: the best of the dense and of the lexical index of a tier, read with all their signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from agentmem import matching
+from agentmem.keys import CONTEXT_PART, SENTENCE_PART, follows
+from agentmem.language import is_question
+from agentmem.questions import Question
+from agentmem.ranking import Signals
+from agentmem.terms import term_number
+from agentmem.times import utc_seconds
+from agentmem.types import Message, Passage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agentmem.store.agent_store import AgentStore
+    from agentmem.store.selection import Selection
+
+POOL = 200
+"""So many records of each index are looked at."""
+VECTORS_A_RECORD = 4
+NEIGHBOURS_OF = 30
+"""The neighbours of so many lexical hits are looked at too: answers stand beside what they answer."""
+DAY_S = 86_400.0
+WEEK_DAYS = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Records of one query with their signals, row by row; `matched` are the refs of all that share a word with it, by
+    BM25 (as many as were asked for)."""
+
+    records: tuple[Message | Passage, ...]
+    signals: Signals
+    matched: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for: the question, its unit vector (None: no embedder) and the embedder's id in the file."""
+
+    question: Question
+    vector: NDArray[np.float32] | None
+    embedder: int
+
+
+def joined(parts: Sequence[Candidates]) -> Candidates:
+    """Several as one."""
+    import numpy as np
+
+    columns: dict[str, Any] = {n: [getattr(p.signals, n) for p in parts] for n in Signals.__dataclass_fields__}
+    # Sessions and positions are numbered apart: those of a later part begin behind those of the ones before it.
+    for name in ("session", "before"):
+        start = 0
+        for n, numbers in enumerate(columns[name]):
+            columns[name][n] = np.where(numbers >= 0, numbers + start, -1)
+            start += len(numbers)
+    signals = Signals(**{name: np.concatenate(found) for name, found in columns.items()})
+    return Candidates(
+        tuple(r for p in parts for r in p.records), signals, tuple(ref for p in parts for ref in p.matched)
+    )
+
+
+def nothing() -> Candidates:
+    """No candidates."""
+    import numpy as np
+
+    whole = {"tie", "session", "before"}
+    columns: dict[str, Any] = {
+        n: np.zeros(0, np.int64 if n in whole else np.float64) for n in Signals.__dataclass_fields__
+    }
+    return Candidates((), Signals(**columns))
+
+
+def messages(store: AgentStore, query: Query, within: Selection, *, pool: int, exhaustive: bool) -> Candidates:
+    """Candidates among the messages that may be found."""
+    import numpy as np
+
+    lexical, exact = _lexical(store.recall.lexical, query.question, None if exhaustive else 2 * pool, within)
+    ids = set(_dense(store, "recall", query, within, pool)) | {i for i, _ in lexical[:pool]} | set(exact)
+    near = {n for i, _ in lexical[:NEIGHBOURS_OF] for n in (i - 1, i + 1)} - ids
+    ids |= set(within.kept(sorted(near)))
+    # What goes before and after them is read for its words, and is no candidate.
+    read = {m.id: m for m in store.recall.get(sorted(ids | {i - 1 for i in ids} | {i + 1 for i in ids}))}
+    row = {i: n for n, i in enumerate(sorted(read))}
+    before = np.array([row[i - 1] if follows(read[i], read.get(i - 1)) else -1 for i in row], np.int64)
+    after = np.full(len(row), -1, np.int64)
+    after[before[before >= 0]] = np.flatnonzero(before >= 0)
+    matches = _matches(store, "recall", list(row), query.question)
+    window = matching.widened(matches, before, after)
+    cover_window = matching.cover(matching.widened(matches, before, after, (1.0, 1.0)))
+    cover_before = matching.cover(matching.widened(matches, before, after, (1.0, 0.0)))
+    chosen = [i for i in row if i in ids and read[i].searchable]
+    rows = np.array([row[i] for i in chosen], np.int64)
+    place = np.full(len(row) + 1, -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    asked = [read[i] for i in chosen]
+    sessions = _numbered([m.session for m in asked])
+    follow = before[rows]
+    ends_asking = np.array([read[i].said.rstrip().endswith("?") for i in row], bool)
+    columns = _columns(store, "recall", chosen, query) | _said(query.question, asked)
+    question = query.question
+    assistant = np.array([m.role == "assistant" for m in asked], float)
+    signals = Signals(
+        at_utc=np.array([utc_seconds(m.at) for m in asked]),
+        tie=np.array(chosen, np.int64),
+        session=sessions,
+        before=place[follow],
+        lexical=matching.bm25(_of(matches, rows)),
+        window=matching.bm25(_of(window, rows)),
+        session_lexical=matching.by_session(_of(matches, rows), sessions),
+        length=np.log1p(matches.lengths[rows]),
+        cover_window=cover_window[rows],
+        cover_before=cover_before[rows],
+        speaker=np.array([m.name in question.named if m.name else False for m in asked], float),
+        after_question=np.where(follow >= 0, ends_asking[follow], False).astype(float),
+        asked_assistant=assistant * question.asks_assistant,
+        other_side=assistant * (not question.asks_assistant),
+        exact=np.array([exact.get(i, 0.0) for i in chosen], float),
+        **columns,
+    )
+    return Candidates(tuple(asked), signals, tuple(f"m{i}" for i, _ in lexical))
+
+
+def passages(store: AgentStore, query: Query, within: Selection, *, pool: int, exhaustive: bool) -> Candidates:
+    """Candidates among the passages that may be found: with no session, no neighbours and no speaker of their own."""
+    import numpy as np
+
+    lexical, exact = _lexical(store.archival.lexical, query.question, None if exhaustive else 2 * pool, within)
+    ids = set(_dense(store, "archival", query, within, pool)) | {i for i, _ in lexical[:pool]} | set(exact)
+    found = store.archival.get(sorted(ids))
+    chosen = [p.id for p in found]
+    matches = _matches(store, "archival", chosen, query.question)
+    none = np.full(len(found), -1, np.int64)
+    zeros = np.zeros(len(found))
+    cover, lexical_scores = matching.cover(matches), matching.bm25(matches)
+    named = [n.lower() for n in query.question.named]
+    signals = Signals(
+        at_utc=np.array([utc_seconds(p.valid_from) for p in found]),
+        tie=np.array(chosen, np.int64),
+        session=none,
+        before=none,
+        lexical=lexical_scores,
+        window=lexical_scores,
+        session_lexical=lexical_scores,
+        length=np.log1p(matches.lengths),
+        cover_window=cover,
+        cover_before=cover,
+        speaker=np.array([any(n in p.text.lower() for n in named) for p in found], float),
+        after_question=zeros,
+        asked_assistant=zeros,
+        other_side=zeros,
+        exact=np.array([exact.get(i, 0.0) for i in chosen], float),
+        **(_columns(store, "archival", chosen, query) | _said(query.question, found)),
+    )
+    return Candidates(tuple(found), signals, tuple(f"p{i}" for i, _ in lexical))
+
+
+def _lexical(
+    index: Any, question: Question, most: int | None, within: Selection
+) -> tuple[list[tuple[int, float]], dict[int, float]]:
+    """(id, BM25), best first, and of records that have identifiers of the question the share that they have."""
+    found = index.search(index.terms(question.text), top_k=most, within=within)
+    exact: dict[int, float] = {}
+    for identifier in question.identifiers:
+        for i, _ in index.search([identifier.lower()], top_k=POOL, within=within):
+            exact[i] = exact.get(i, 0.0) + 1.0 / len(question.identifiers)
+    return found, exact
+
+
+def _dense(store: AgentStore, tier: str, query: Query, within: Selection, pool: int) -> list[int]:
+    """The records with the nearest keys, nearest first."""
+    if query.vector is None or within.nothing:
+        return []
+    vectors = store.vectors.of_records(tier, within.ids) if within.ids else []
+    only = {} if within.everything else {"excluded" if within.excluding else "allowed": vectors}
+    found = store.dense[tier].search(query.vector, query.embedder, top_k=VECTORS_A_RECORD * pool, **only)
+    owners = store.vectors.owners([v for v, _ in found])
+    records = dict.fromkeys(owners[v][1] for v, _ in found if v in owners and owners[v][0] == tier)
+    return list(records)[:pool]
+
+
+def _matches(store: AgentStore, tier: str, ids: Sequence[int], question: Question) -> matching.Matches:
+    """The question's terms in records, in their order; a record without a list has none."""
+    import numpy as np
+
+    index, lists = (
+        (store.recall.lexical, store.recall.terms)
+        if tier == "recall"
+        else (store.archival.lexical, store.archival.terms)
+    )
+    have, offsets, numbers = lists.of(tier, ids)
+    lengths = np.zeros(len(ids), np.int64)
+    lengths[np.searchsorted(np.array(ids, np.int64), have)] = np.diff(offsets)
+    counts = index.document_counts(question.terms, stemmed=True)
+    weights = matching.idf(index.size(), [counts[t] for t in question.terms])
+    return matching.count(
+        np.concatenate(([0], np.cumsum(lengths))), numbers, [term_number(t) for t in question.terms], weights
+    )
+
+
+def _of(m: matching.Matches, rows: NDArray[np.int64]) -> matching.Matches:
+    return replace(m, counts=m.counts[rows], lengths=m.lengths[rows])
+
+
+def _numbered(sessions: Sequence[str | None]) -> NDArray[np.int64]:
+    import numpy as np
+
+    numbers: dict[str, int] = {}
+    return np.array([-1 if s is None else numbers.setdefault(s, len(numbers)) for s in sessions], np.int64)
+
+
+def _columns(store: AgentStore, tier: str, ids: Sequence[int], query: Query) -> dict[str, NDArray[np.float64]]:
+    """Cosines of the keys: the best of the record's own, the whole's, and the one with the message before it."""
+    import numpy as np
+
+    found = {name: np.full(len(ids), -np.inf) for name in ("dense", "whole", "context")}
+    if query.vector is not None and ids:
+        owners, parts, rows = store.vectors.parts_of(tier, ids)
+        if len(owners):
+            cosines = (rows @ query.vector).astype(np.float64)
+            at = np.searchsorted(np.array(ids, np.int64), owners)
+            for name, kept in (
+                ("whole", parts < SENTENCE_PART), ("dense", parts < CONTEXT_PART), ("context", parts == CONTEXT_PART)
+            ):  # fmt: skip
+                np.maximum.at(found[name], at[kept], cosines[kept])
+            # What goes on from nothing is its own context.
+            found["context"] = np.where(np.isinf(found["context"]), found["whole"], found["context"])
+    return {name: np.where(np.isinf(values), np.nan, values) for name, values in found.items()}
+
+
+def _said(question: Question, records: Sequence[Message | Passage]) -> dict[str, NDArray[np.float64]]:
+    """What the texts tell by themselves."""
+    import numpy as np
+
+    table = np.zeros((len(records), 7))
+    for n, record in enumerate(records):
+        message = isinstance(record, Message)
+        text = record.said if isinstance(record, Message) else record.text
+        at = record.at if isinstance(record, Message) else record.valid_from
+        asks = message and text.rstrip().endswith("?") and is_question(text)
+        table[n] = (
+            _in_days(at, question.days), question.tells_of_day(text, at) if message else 0.0,
+            *question.asked_for(text), asks, question.verbatim(text),
+        )  # fmt: skip
+    return dict(zip(("time", "event", "when", "number", "who", "question", "verbatim"), table.T, strict=True))
+
+
+def _in_days(at: datetime, days: Sequence[tuple[date, date]]) -> float:
+    """1 when the record is of a day that the question names, falling to 0 within a week outside."""
+    best = 0.0
+    moment = utc_seconds(at) if days else 0.0
+    for first, last in days:
+        start = datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()
+        end = datetime(last.year, last.month, last.day, tzinfo=UTC).timestamp() + DAY_S
+        best = max(best, 1.0 - max(start - moment, moment - end, 0.0) / DAY_S / WEEK_DAYS)
+    return max(0.0, best)
