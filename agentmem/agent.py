@@ -164,6 +164,7 @@ class Agent:
             with self.memory.store.write():
                 draft = Draft("assistant", text, at=turn.asked_at, derived=not self.backend.native_tools)
                 self.memory.append([draft])
+                self.memory.touch(turn.page, turn.asked_at)
                 self.memory.log("stopped", {"turn": turn.user.id, "step": turn.steps})
 
     def _begin(self, text: str, name: str | None, at: datetime | None, store: bool) -> _Turn:
@@ -336,6 +337,7 @@ class Agent:
                     for c, r in zip(calls, results, strict=True)
                 ]
                 turn.messages += memory.append([output, *tools])
+                memory.touch(turn.page, turn.asked_at)
                 memory.log(
                     "step",
                     {

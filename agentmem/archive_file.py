@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError
 from agentmem.times import format_time, parse_time
-from agentmem.types import Block, Epoch, Message, Passage, ToolCall
+from agentmem.types import Block, Epoch, Message, Passage, Tier, ToolCall
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory
@@ -76,6 +76,8 @@ def _rows(memory: Memory) -> Iterator[dict[str, Any]]:
             "summary_from": e.summary_from, "summary_to": e.summary_to, "blocks": [_block(b) for b in e.blocks],
             "started_at": format_time(e.started_at), "reason": reason,
         }  # fmt: skip
+    for tier, number, importance, used in records.uses.all():
+        yield {"type": "use", "tier": tier, "id": number, "importance": importance, "used_utc": used}
     for event in records.journal.events():
         yield {"type": "event", "number": event.number, "kind": event.kind, "at": format_time(event.at),
                "payload": event.payload}  # fmt: skip
@@ -100,6 +102,7 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
             counters: Mapping[str, int] = {}
             messages: list[Message] = []
             passages: list[Passage] = []
+            uses: list[tuple[Tier, int, int | None, float | None]] = []
             for number, line in enumerate((x for x in lines if x.strip()), 1):
                 try:
                     row = json.loads(line)
@@ -110,6 +113,9 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
                         messages.append(_read_message(row))
                     elif kind == "passage":
                         passages.append(_read_passage(row))
+                    elif kind == "use":
+                        used = None if row["used_utc"] is None else float(row["used_utc"])
+                        uses.append((Tier(row["tier"]), int(row["id"]), row["importance"], used))
                     elif kind == "end":
                         ended = _ends(row, number, digest.hexdigest())
                     else:
@@ -124,6 +130,8 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
                 raise InvalidInputError("archive", f"{number} lines", "is cut: its last line is missing or miscounts")
             records.recall.restore(messages)
             records.archival.restore(passages)
+            for use in uses:
+                _restore_use(memory, *use)
             records.set_counters(counters)
             memory.log("import", {"messages": len(messages), "passages": len(passages)})
             crash_point("import.before_commit")
@@ -158,6 +166,13 @@ def _read_passage(r: Mapping[str, Any]) -> Passage:
         int(r["id"]), str(r["text"]), _time(r["stored_at"]), _time(r["valid_from"]), ends, r["superseded_by"], r["key"],
         r["kind"], tuple(r["tags"]), tuple(r["sources"]),
     )  # fmt: skip
+
+
+def _restore_use(memory: Memory, tier: Tier, number: int, importance: int | None, used_utc: float | None) -> None:
+    if importance is not None:
+        memory.records.uses.rate(tier, number, importance)
+    if used_utc is not None:
+        memory.records.uses.touch([(tier, number)], used_utc)
 
 
 def _time(text: str) -> datetime:

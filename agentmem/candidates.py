@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from agentmem import matching
 from agentmem.keys import CONTEXT_PART, SENTENCE_PART, follows
-from agentmem.language import is_question
-from agentmem.questions import Question
+from agentmem.questions import Question, tells_of_oneself
 from agentmem.ranking import Signals
 from agentmem.terms import term_number
 from agentmem.times import utc_seconds
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 POOL = 200
 """So many records of each index are looked at."""
-VECTORS_A_RECORD = 4
+VECTORS_A_RECORD = {"recall": 4, "archival": 2}
 NEIGHBOURS_OF = 30
 """The neighbours of so many lexical hits are looked at too: answers stand beside what they answer."""
 DAY_S = 86_400.0
@@ -34,12 +33,21 @@ WEEK_DAYS = 7.0
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Records of one query with their signals, row by row; `matched` are the refs of all that share a word with it, by
-    BM25 (as many as were asked for)."""
+    """The candidates of one query with their signals, row by row, by ref ("m12", "p3"); `messages` are those of them
+    that were read for it. `matched` are the refs of all records that share a word with it, by BM25 (as many as were
+    asked for)."""
 
-    records: tuple[Message | Passage, ...]
+    refs: tuple[str, ...]
     signals: Signals
+    messages: Mapping[int, Message]
     matched: tuple[str, ...] = ()
+
+    def records(self, store: AgentStore, rows: Iterable[int]) -> list[Message | Passage]:
+        """The records of some rows, in their order; one that was erased meanwhile is left out."""
+        refs = [self.refs[n] for n in rows]
+        passages = {p.ref: p for p in store.archival.get([int(r[1:]) for r in refs if r[0] == "p"])}
+        found = ((passages.get(r) if r[0] == "p" else self.messages[int(r[1:])]) for r in refs)
+        return [record for record in found if record is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,9 @@ def joined(parts: Sequence[Candidates]) -> Candidates:
             columns[name][n] = np.where(numbers >= 0, numbers + start, -1)
             start += len(numbers)
     signals = Signals(**{name: np.concatenate(found) for name, found in columns.items()})
-    return Candidates(
-        tuple(r for p in parts for r in p.records), signals, tuple(ref for p in parts for ref in p.matched)
-    )
+    messages = {i: m for p in parts for i, m in p.messages.items()}
+    refs, matched = (tuple(r for p in parts for r in getattr(p, name)) for name in ("refs", "matched"))
+    return Candidates(refs, signals, messages, matched)
 
 
 def nothing() -> Candidates:
@@ -76,7 +84,7 @@ def nothing() -> Candidates:
     columns: dict[str, Any] = {
         n: np.zeros(0, np.int64 if n in whole else np.float64) for n in Signals.__dataclass_fields__
     }
-    return Candidates((), Signals(**columns))
+    return Candidates((), Signals(**columns), {})
 
 
 def messages(store: AgentStore, query: Query, within: Selection, *, pool: int, exhaustive: bool) -> Candidates:
@@ -84,7 +92,8 @@ def messages(store: AgentStore, query: Query, within: Selection, *, pool: int, e
     import numpy as np
 
     lexical, exact = _lexical(store.recall.lexical, query.question, None if exhaustive else 2 * pool, within)
-    ids = set(_dense(store, "recall", query, within, pool)) | {i for i, _ in lexical[:pool]} | set(exact)
+    nearest = _dense(store, "recall", query, within, pool)
+    ids = set(nearest) | {i for i, _ in lexical[:pool]} | set(exact)
     near = {n for i, _ in lexical[:NEIGHBOURS_OF] for n in (i - 1, i + 1)} - ids
     ids |= set(within.kept(sorted(near)))
     # What goes before and after them is read for its words, and is no candidate.
@@ -105,9 +114,14 @@ def messages(store: AgentStore, query: Query, within: Selection, *, pool: int, e
     sessions = _numbered([m.session for m in asked])
     follow = before[rows]
     ends_asking = np.array([read[i].said.rstrip().endswith("?") for i in row], bool)
-    columns = _columns(store, "recall", chosen, query) | _said(query.question, asked)
+    columns = _columns(store, "recall", chosen, query) | _said(query.question, [(m.said, m.at) for m in asked])
     question = query.question
     assistant = np.array([m.role == "assistant" for m in asked], float)
+    # What is asked of an assistant often tells something by the way; what people ask each other seldom does.
+    to_assistant = np.array([_speaks_to_assistant(m, read) for m in asked], float)
+    columns["tells"] = columns["tells"] * (1 - assistant)
+    columns["request"] = columns["question"] * to_assistant
+    columns["question"] = columns["question"] * (1 - to_assistant)
     signals = Signals(
         at_utc=np.array([utc_seconds(m.at) for m in asked]),
         tie=np.array(chosen, np.int64),
@@ -126,7 +140,9 @@ def messages(store: AgentStore, query: Query, within: Selection, *, pool: int, e
         exact=np.array([exact.get(i, 0.0) for i in chosen], float),
         **columns,
     )
-    return Candidates(tuple(asked), signals, tuple(f"m{i}" for i, _ in lexical))
+    return Candidates(
+        tuple(m.ref for m in asked), signals, {m.id: m for m in asked}, tuple(f"m{i}" for i, _ in lexical)
+    )
 
 
 def passages(store: AgentStore, query: Query, within: Selection, *, pool: int, exhaustive: bool) -> Candidates:
@@ -134,16 +150,23 @@ def passages(store: AgentStore, query: Query, within: Selection, *, pool: int, e
     import numpy as np
 
     lexical, exact = _lexical(store.archival.lexical, query.question, None if exhaustive else 2 * pool, within)
-    ids = set(_dense(store, "archival", query, within, pool)) | {i for i, _ in lexical[:pool]} | set(exact)
-    found = store.archival.get(sorted(ids))
-    chosen = [p.id for p in found]
+    nearest = _dense(store, "archival", query, within, pool)
+    ids = set(nearest) | {i for i, _ in lexical[:pool]} | set(exact)
+    found = store.archival.texts(sorted(ids))
+    chosen = [i for i, _, _ in found]
+    days = query.question.days
+    said = _said(
+        query.question, [(text, datetime.fromisoformat(at) if days else None) for _, text, at in found], of_people=False
+    )
     matches = _matches(store, "archival", chosen, query.question)
     none = np.full(len(found), -1, np.int64)
     zeros = np.zeros(len(found))
+    # A passage tells of no "last month", and asks nobody.
+    said |= dict.fromkeys(("event", "tells", "question", "request"), zeros)
     cover, lexical_scores = matching.cover(matches), matching.bm25(matches)
     named = [n.lower() for n in query.question.named]
     signals = Signals(
-        at_utc=np.array([utc_seconds(p.valid_from) for p in found]),
+        at_utc=np.array([utc_seconds(datetime.fromisoformat(at)) for _, _, at in found]),
         tie=np.array(chosen, np.int64),
         session=none,
         before=none,
@@ -153,14 +176,14 @@ def passages(store: AgentStore, query: Query, within: Selection, *, pool: int, e
         length=np.log1p(matches.lengths),
         cover_window=cover,
         cover_before=cover,
-        speaker=np.array([any(n in p.text.lower() for n in named) for p in found], float),
+        speaker=np.array([any(n in text.lower() for n in named) for _, text, _ in found], float),
         after_question=zeros,
         asked_assistant=zeros,
         other_side=zeros,
         exact=np.array([exact.get(i, 0.0) for i in chosen], float),
-        **(_columns(store, "archival", chosen, query) | _said(query.question, found)),
+        **(_columns(store, "archival", chosen, query, nearest) | said),
     )
-    return Candidates(tuple(found), signals, tuple(f"p{i}" for i, _ in lexical))
+    return Candidates(tuple(f"p{i}" for i in chosen), signals, {}, tuple(f"p{i}" for i, _ in lexical))
 
 
 def _lexical(
@@ -175,16 +198,22 @@ def _lexical(
     return found, exact
 
 
-def _dense(store: AgentStore, tier: str, query: Query, within: Selection, pool: int) -> list[int]:
-    """The records with the nearest keys, nearest first."""
+def _dense(
+    store: AgentStore, tier: str, query: Query, within: Selection, pool: int
+) -> dict[int, list[tuple[int, float]]]:
+    """The records with the nearest keys, nearest first: (part, cosine) of those of their keys that were found."""
     if query.vector is None or within.nothing:
-        return []
+        return {}
     vectors = store.vectors.of_records(tier, within.ids) if within.ids else []
     only = {} if within.everything else {"excluded" if within.excluding else "allowed": vectors}
-    found = store.dense[tier].search(query.vector, query.embedder, top_k=VECTORS_A_RECORD * pool, **only)
+    found = store.dense[tier].search(query.vector, query.embedder, top_k=VECTORS_A_RECORD[tier] * pool, **only)
     owners = store.vectors.owners([v for v, _ in found])
-    records = dict.fromkeys(owners[v][1] for v, _ in found if v in owners and owners[v][0] == tier)
-    return list(records)[:pool]
+    records: dict[int, list[tuple[int, float]]] = {}
+    for vector, cosine in found:
+        owner = owners.get(vector)
+        if owner is not None and owner[0] == tier and (owner[1] in records or len(records) < pool):
+            records.setdefault(owner[1], []).append((owner[2], cosine))
+    return records
 
 
 def _matches(store: AgentStore, tier: str, ids: Sequence[int], question: Question) -> matching.Matches:
@@ -217,40 +246,62 @@ def _numbered(sessions: Sequence[str | None]) -> NDArray[np.int64]:
     return np.array([-1 if s is None else numbers.setdefault(s, len(numbers)) for s in sessions], np.int64)
 
 
-def _columns(store: AgentStore, tier: str, ids: Sequence[int], query: Query) -> dict[str, NDArray[np.float64]]:
-    """Cosines of the keys: the best of the record's own, the whole's, and the one with the message before it."""
+def _columns(
+    store: AgentStore,
+    tier: str,
+    ids: Sequence[int],
+    query: Query,
+    known: Mapping[int, Sequence[tuple[int, float]]] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Cosines of the keys: the best of the record's own, the whole's, and the one with the message before it. `known`
+    spares reading the vectors of records of which the whole was found."""
     import numpy as np
 
     found = {name: np.full(len(ids), -np.inf) for name in ("dense", "whole", "context")}
     if query.vector is not None and ids:
-        owners, parts, rows = store.vectors.parts_of(tier, ids)
-        if len(owners):
-            cosines = (rows @ query.vector).astype(np.float64)
-            at = np.searchsorted(np.array(ids, np.int64), owners)
-            for name, kept in (
-                ("whole", parts < SENTENCE_PART), ("dense", parts < CONTEXT_PART), ("context", parts == CONTEXT_PART)
-            ):  # fmt: skip
-                np.maximum.at(found[name], at[kept], cosines[kept])
-            # What goes on from nothing is its own context.
-            found["context"] = np.where(np.isinf(found["context"]), found["whole"], found["context"])
+        row = {i: n for n, i in enumerate(ids)}
+        spared = {i: keys for i, keys in (known or {}).items() if i in row and any(p < SENTENCE_PART for p, _ in keys)}
+        owners, parts, rows = store.vectors.parts_of(tier, [i for i in ids if i not in spared])
+        at = np.array([row[i] for i in owners.tolist()] + [row[i] for i, k in spared.items() for _ in k], np.int64)
+        parts = np.concatenate([parts, np.array([p for k in spared.values() for p, _ in k], np.int64)])
+        cosines = np.concatenate(
+            [
+                (rows @ query.vector).astype(np.float64) if len(rows) else np.zeros(0),
+                np.array([c for k in spared.values() for _, c in k], np.float64),
+            ]
+        )
+        for name, kept in (
+            ("whole", parts < SENTENCE_PART), ("dense", parts < CONTEXT_PART), ("context", parts == CONTEXT_PART)
+        ):  # fmt: skip
+            np.maximum.at(found[name], at[kept], cosines[kept])
+        # What goes on from nothing is its own context.
+        found["context"] = np.where(np.isinf(found["context"]), found["whole"], found["context"])
     return {name: np.where(np.isinf(values), np.nan, values) for name, values in found.items()}
 
 
-def _said(question: Question, records: Sequence[Message | Passage]) -> dict[str, NDArray[np.float64]]:
-    """What the texts tell by themselves."""
+def _said(
+    question: Question, texts: Sequence[tuple[str, datetime | None]], *, of_people: bool = True
+) -> dict[str, NDArray[np.float64]]:
+    """What texts, each with its time, tell by themselves."""
     import numpy as np
 
-    table = np.zeros((len(records), 7))
-    for n, record in enumerate(records):
-        message = isinstance(record, Message)
-        text = record.said if isinstance(record, Message) else record.text
-        at = record.at if isinstance(record, Message) else record.valid_from
-        asks = message and text.rstrip().endswith("?") and is_question(text)
+    table = np.zeros((len(texts), 8))
+    for n, (text, at) in enumerate(texts):
         table[n] = (
-            _in_days(at, question.days), question.tells_of_day(text, at) if message else 0.0,
-            *question.asked_for(text), asks, question.verbatim(text),
+            _in_days(at, question.days) if at is not None else 0.0,
+            question.tells_of_day(text, at) if at is not None else 0.0,
+            *question.asked_for(text), text.rstrip().endswith("?"), question.verbatim(text),
+            of_people and tells_of_oneself(text),
         )  # fmt: skip
-    return dict(zip(("time", "event", "when", "number", "who", "question", "verbatim"), table.T, strict=True))
+    names = ("time", "event", "when", "number", "who", "question", "verbatim", "tells")
+    return dict(zip(names, table.T, strict=True))
+
+
+def _speaks_to_assistant(message: Message, read: Mapping[int, Message]) -> bool:
+    beside = (read.get(message.id - 1), read.get(message.id + 1))
+    return message.role == "user" and any(
+        m is not None and m.role == "assistant" and m.session == message.session for m in beside
+    )
 
 
 def _in_days(at: datetime, days: Sequence[tuple[date, date]]) -> float:

@@ -30,6 +30,10 @@ BackendSpec = Annotated[
 EmbedderSpec = Annotated[
     str, typer.Option("--embedder", metavar="SPEC", help="auto, minilm, st:NAME, openai:URL#MODEL, hash or none")
 ]
+RerankerSpec = Annotated[
+    str,
+    typer.Option("--reranker", metavar="SPEC", help="Score the best hits again: cross-encoder:PATH or none"),
+]
 Window = Annotated[int | None, typer.Option("--window", metavar="TOKENS", help="The model's context window (4096).")]
 Reserve = Annotated[
     int | None, typer.Option("--reserve", metavar="TOKENS", help="Kept free for the reply (an eighth, 512 at most).")
@@ -58,6 +62,7 @@ def opened(
     *,
     create: bool,
     embedder: str = "auto",
+    reranker: str = "none",
     window: int | None = None,
     reserve: int | None = None,
     quiet: bool = False,
@@ -70,7 +75,7 @@ def opened(
         settings["window_tokens"] = window
     if reserve is not None:
         settings["reserve_tokens"] = reserve
-    with Memory(db, agent, create=create, embedder=embedder, **settings) as memory:
+    with Memory(db, agent, create=create, embedder=embedder, reranker=reranker, **settings) as memory:
         try:
             yield memory
         finally:

@@ -19,6 +19,7 @@ from agentmem.cli_options import (
     Db,
     EmbedderSpec,
     Json,
+    RerankerSpec,
     Reserve,
     Window,
     app,
@@ -172,25 +173,31 @@ def search(
     tag: Annotated[
         list[str] | None, typer.Option("--tag", help="Only passages with this tag; may be repeated.")
     ] = None,
+    speaker: Annotated[str | None, typer.Option("--speaker", metavar="NAME", help="Only what they said.")] = None,
+    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Only of this session.")] = None,
+    superseded: Annotated[bool, typer.Option("--superseded", help="Passages that hold no longer, too.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the parts of each score.")] = False,
     db: Db = DB_DEFAULT,
     agent: AgentName = AGENT_DEFAULT,
     as_json: Json = False,
     backend: BackendSpec = "extractive",
     embedder: EmbedderSpec = "auto",
+    reranker: RerankerSpec = "none",
     window: Window = None,
     reserve: Reserve = None,
 ) -> None:
     """Find records in recall and archival storage."""
     from agentmem.screen import show_hits
 
-    with opened(db, agent, create=False, embedder=embedder, window=window, reserve=reserve) as memory:
+    with opened(
+        db, agent, create=False, embedder=embedder, reranker=reranker, window=window, reserve=reserve
+    ) as memory:
         hits: list[Hit] = []
 
         def answer(query_id: Any, text: str, at: str | None) -> dict[str, Any]:
             hits[:] = memory.search(
-                text, top_k=top_k, tier=tier, as_of=as_of, since=since, until=until, tags=tag or (), asked_at=at,
-                explain=explain,
+                text, top_k=top_k, tier=tier, as_of=as_of, since=since, until=until, tags=tag or (), speaker=speaker,
+                session=session, superseded=superseded, asked_at=at, explain=explain,
             )  # fmt: skip
             return {"id": query_id, "hits": [output.hit(h) for h in hits]}
 
@@ -207,11 +214,14 @@ def page_in(
     as_json: Json = False,
     backend: BackendSpec = "extractive",
     embedder: EmbedderSpec = "auto",
+    reranker: RerankerSpec = "none",
     window: Window = None,
     reserve: Reserve = None,
 ) -> None:
     """Show what memory would page in for a query, within a number of tokens."""
-    with opened(db, agent, create=False, embedder=embedder, window=window, reserve=reserve) as memory:
+    with opened(
+        db, agent, create=False, embedder=embedder, reranker=reranker, window=window, reserve=reserve
+    ) as memory:
         with_backend(memory, backend)
         pages: list[Page] = []
 

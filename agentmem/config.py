@@ -51,6 +51,9 @@ class MemoryConfig(_Settings):
     """Results a page of the search tools."""
     block_max_tokens: int = Field(256, ge=8)
     """Limit of a core-memory block that is made without one of its own."""
+    companion: bool = False
+    """Rank by when a record was last used and how much it matters too (`agentmem.companion`): for characters that live
+    in the present. It harms the answering of questions about the past."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -50,6 +50,8 @@ def erase(memory: Memory, *, key: str | None, ref: str | None) -> Mapping[str, i
         # The message after it has a key with its words in it.
         records.vectors.remove("recall", [m.id + 1 for m in gone], part=CONTEXT_PART)
         records.vectors.remove("archival", [p.id for p in passages])
+        records.uses.remove("recall", [m.id for m in gone])
+        records.uses.remove("archival", [p.id for p in passages])
         records.recall.delete(gone)
         records.archival.delete(passages)
         touched = _rewrite(memory, quotes, filed, labels, {m.id for m in gone})

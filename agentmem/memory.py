@@ -5,6 +5,7 @@ Data flows one way: a message is committed to recall, then it is in the queue, t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,12 +15,12 @@ from agentmem import archiving, drafts, registry
 from agentmem.budget import Budget
 from agentmem.context import shown_keys
 from agentmem.core_memory import DEFAULT_BLOCKS, CoreMemory
-from agentmem.errors import InvalidInputError
+from agentmem.errors import InvalidInputError, UnknownNameError
 from agentmem.memory_reads import MemoryReads
 from agentmem.pager import Pager
 from agentmem.planning import Ask, Fitted, Shape, fit
 from agentmem.summary import Summarise, without_model
-from agentmem.times import clock_words, parse_time, system_clock
+from agentmem.times import clock_words, parse_time, system_clock, utc_seconds
 from agentmem.tokens import approximate_counter
 from agentmem.types import (
     Block,
@@ -28,15 +29,17 @@ from agentmem.types import (
     Event,
     IngestReport,
     Message,
+    Page,
     Passage,
     Pressure,
     Prompt,
     Role,
+    Tier,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from agentmem.config import MemoryConfig
-    from agentmem.protocols import Embedder
+    from agentmem.protocols import Embedder, Reranker
     from agentmem.store.agent_store import AgentStore
     from agentmem.store.sqlite import SqliteStore
 
@@ -52,6 +55,7 @@ class Memory(MemoryReads):
 
     `embedder` is a spec ("minilm", "st:NAME", "openai:URL#MODEL", "none"), an object, or "auto": the one that the file
     was made with, else MiniLM where it is installed, else none (search is then lexical alone, and a notice says so).
+    `reranker` ("none", "cross-encoder:PATH", "late-interaction:minilm", or an object) scores the best hits once more.
     Settings are those of `MemoryConfig`, given as `config` or by name. Thread-safe; several processes may share a file.
     """
 
@@ -61,6 +65,7 @@ class Memory(MemoryReads):
         agent: str = "default",
         *,
         embedder: str | Embedder = "auto",
+        reranker: str | Reranker = "none",
         config: MemoryConfig | None = None,
         create: bool = True,
         index: str = "auto",
@@ -82,6 +87,7 @@ class Memory(MemoryReads):
             self.embedder, self.embedder_spec, notice = registry.choose_embedder(embedder, self.store.embedder())
             self.notices += [notice] if notice else []
             self.shape = Shape(self.embedder.counter if self.embedder is not None else approximate_counter())
+            self.reranker = registry.make_reranker(reranker) if isinstance(reranker, str) else reranker
             self._retrieval = self._make_retrieval()
         except BaseException:
             self.store.close()
@@ -189,6 +195,16 @@ class Memory(MemoryReads):
             self.log("supersede", {"old": old.id, "new": new.id})
         return new
 
+    def rate(self, ref: str, importance: int) -> None:
+        """Say how much a record (`m12`, `p3` or a key) matters, from 1 (mundane) to 10; told by `companion` alone.
+
+        Raises InvalidInputError for another number, UnknownNameError when nothing has that id or key.
+        """
+        with self.store.write():
+            for record in self._named(ref):
+                tier = Tier.RECALL if isinstance(record, Message) else Tier.ARCHIVAL
+                self.records.uses.rate(tier, record.id, importance)
+
     def erase(self, *, key: str | None = None, id: str | None = None) -> Mapping[str, int]:
         """Delete a record for good, with all that was derived from it; what was deleted, counted.
 
@@ -287,6 +303,12 @@ class Memory(MemoryReads):
             self.on_event(event)
         return event
 
+    def touch(self, page: Page | None, at: datetime) -> None:
+        """Note that the records of a page were used; nothing where `companion` is off."""
+        if self.config.companion and page is not None:
+            with self.store.write():
+                self.records.uses.touch([(i.hit.tier, int(i.hit.id[1:])) for i in page.items], utc_seconds(at))
+
     def refresh(self) -> None:
         """Drop what is held of the store in memory, after it was changed behind this object's back."""
         self.pager.forget()
@@ -319,6 +341,18 @@ class Memory(MemoryReads):
                     self.append([Draft("system", note)])
                 else:
                     self.pager.fold_in("an edit before the first message", self.store.write)
+
+    def _named(self, ref: str) -> list[Message | Passage]:
+        """The record with an id; else those with a key: a message, a passage, or one of each."""
+        number = int(ref[1:]) if re.fullmatch("[mp][0-9]{1,18}", ref) else 0
+        tier = self.records.recall if ref[:1] == "m" else self.records.archival
+        found: list[Message | Passage] = [*tier.get([number])]
+        if not found:
+            keyed = (self.records.recall.by_keys([ref]).get(ref), self.records.archival.by_key(ref))
+            found = [record for record in keyed if record is not None]
+        if not found:
+            raise UnknownNameError("record", ref, [], hint="agentmem search shows keys and ids")
+        return found
 
     def _notify(self, kind: str, payload: dict[str, Any]) -> None:
         self.notices.append(f"{kind.replace('_', ' ')}: {payload.get('reason', '')}")

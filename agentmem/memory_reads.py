@@ -13,8 +13,9 @@ from agentmem.types import Event, Hit, Message, Page, Passage
 
 if TYPE_CHECKING:
     from agentmem.candidates import Candidates
+    from agentmem.config import MemoryConfig
     from agentmem.planning import Shape
-    from agentmem.protocols import Embedder
+    from agentmem.protocols import Embedder, Reranker
     from agentmem.retrieval import Filter, Found, Retrieval
     from agentmem.store.agent_store import AgentStore
     from agentmem.store.sqlite import SqliteStore
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 class MemoryReads:
     """The reading half of `agentmem.Memory`, which opens the store and makes the retrieval."""
 
+    config: MemoryConfig
     records: AgentStore
     store: SqliteStore
     shape: Shape
     clock: Callable[[], datetime]
     embedder: Embedder | None
     embedder_spec: str
+    reranker: Reranker | None
     _retrieval: Retrieval
 
     def search(
@@ -118,4 +121,4 @@ class MemoryReads:
         indexer = None
         if self.embedder is not None:
             indexer = Indexer(self.store, self.records, self.embedder, self.embedder_spec, self.clock)
-        return Retrieval(self.records, indexer, self.clock)
+        return Retrieval(self.records, indexer, self.clock, self.reranker, companion=self.config.companion)

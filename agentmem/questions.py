@@ -40,6 +40,11 @@ _ASKS_ASSISTANT = re.compile(
     r"|\bwe (?:discussed|talked)\b",
     re.IGNORECASE,
 )
+_ONESELF = re.compile(
+    r"\b(?:I|we)(?:['’]ve|\s+have|\s+had|\s+just|\s+recently|\s+got|\s+went|\s+bought|\s+made|\s+\w+ed"
+    r"|['’]m\s+(?:currently|using))\b|\bmy\s+(?:new|old|own)\b",
+    re.IGNORECASE,
+)
 # What spans more than a year is no date to match a message with.
 MAX_SPAN_DAYS = 400
 MONTH_DAYS = 31
@@ -59,11 +64,16 @@ class Question:
     terms: tuple[str, ...] = ()
     """Its terms (`agentmem.terms`), stop words and the speakers' names out; all of them where nothing else is left."""
     asks_assistant: bool = False
+    folded: str = ""
+    """The whole query in lower case, with single spaces."""
 
     def verbatim(self, text: str) -> float:
         """Whether the whole query stands in a record word for word (three words or more)."""
-        asked = " ".join(self.text.lower().split())
-        return float(asked.count(" ") >= 2 and asked in " ".join(text[:MAX_VERBATIM_CHARS].lower().split()))
+        asked = self.folded
+        return float(
+            len(asked) <= len(text) and asked.count(" ") >= 2
+            and asked in " ".join(text[:MAX_VERBATIM_CHARS].lower().split())
+        )  # fmt: skip
 
     def asked_for(self, text: str) -> tuple[float, float, float]:
         """Whether a record has what the question asks for: a time, a number, a name (or place)."""
@@ -84,6 +94,11 @@ class Question:
             if days <= MAX_SPAN_DAYS and any(d.first <= last and first <= d.last for first, last in self.days):
                 best = max(best, 1.0 if days <= MONTH_DAYS else 0.5)
         return best
+
+
+def tells_of_oneself(text: str) -> bool:
+    """Whether somebody tells what they did or have ("I just bought", "we went", "my new")."""
+    return bool(_ONESELF.search(text))
 
 
 def _kind(text: str) -> str:
@@ -139,5 +154,6 @@ def analyse(text: str, speakers: Sequence[str], asked_at: datetime | None) -> Qu
         days=days,
         kind=_kind(text) if is_question(text) else "other",
         terms=tuple(terms or dict.fromkeys(terms_of(text)))[:MAX_QUESTION_TERMS],
+        folded=" ".join(text.lower().split()),
         asks_assistant=bool(_ASKS_ASSISTANT.search(text[:MAX_DATED_CHARS])),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from agentmem.ranking_weights import WEIGHTS
@@ -18,15 +19,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NEAR_S = 3 * 86_400.0
 SESSION_BEST = 3
 STANDARDISED = ("dense", "whole", "context", "lexical", "window", "session_lexical", "length")
 """Features that come in units of their own; all others are shares in [0, 1]."""
 PLAIN = (
-    "cover_window", "cover_before", "speaker", "time", "event", "when", "number", "who", "question", "after_question",
-    "asked_assistant", "other_side", "exact", "verbatim",
+    "cover_window", "cover_before", "speaker", "time", "event", "when", "number", "who", "tells", "question", "request",
+    "after_question", "asked_assistant", "other_side", "exact", "verbatim",
 )  # fmt: skip
-SECOND_PASS = ("answers", "beside", "near")
+SECOND_PASS = ("answers", "beside")
 FEATURES = (*STANDARDISED, "session", *PLAIN, *SECOND_PASS)
 
 
@@ -57,7 +57,9 @@ class Signals:
     when: NDArray[np.float64]
     number: NDArray[np.float64]
     who: NDArray[np.float64]
+    tells: NDArray[np.float64]
     question: NDArray[np.float64]
+    request: NDArray[np.float64]
     after_question: NDArray[np.float64]
     asked_assistant: NDArray[np.float64]
     other_side: NDArray[np.float64]
@@ -116,7 +118,7 @@ def session_best(session: NDArray[np.int64], values: NDArray[np.float64]) -> NDA
     order = np.lexsort((-values, session))
     ranked = session[order]
     borders = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1], True]) if len(ranked) else np.zeros(1, np.int64)
-    for start, end in zip(borders[:-1], borders[1:], strict=True):
+    for start, end in pairwise(borders):
         if ranked[start] >= 0:
             found[order[start:end]] = values[order[start : min(end, start + SESSION_BEST)]].mean()
     return found
@@ -137,7 +139,7 @@ def features(s: Signals) -> dict[str, NDArray[np.float64]]:
 
 def second_pass(s: Signals, first: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """What the totals of the first pass tell. `answers`: how near to the best the question before it comes (0 at the
-    best, negative below, 0 also without one); `beside`: within two messages of the best; `near`: in time."""
+    best, negative below, 0 also without one); `beside`: within two messages of the best."""
     import numpy as np
 
     n = len(first)
@@ -155,8 +157,7 @@ def second_pass(s: Signals, first: NDArray[np.float64]) -> dict[str, NDArray[np.
         back = int(s.before[back]) if back >= 0 else -1
         if back >= 0:
             beside[back] = 1.0
-    near = np.exp(-np.abs(s.at_utc - s.at_utc[best]) / NEAR_S)
-    return {"answers": np.maximum(answers, -20.0), "beside": beside, "near": near}
+    return {"answers": np.maximum(answers, -20.0), "beside": beside}
 
 
 def score(s: Signals, weights: Mapping[str, float] = WEIGHTS) -> Scores:

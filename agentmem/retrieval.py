@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from agentmem import candidates, ranking
+from agentmem import candidates, companion, ranking
 from agentmem.candidates import POOL, Candidates, Query
 from agentmem.errors import InvalidInputError
 from agentmem.indexing import Indexer
 from agentmem.paging import pack
 from agentmem.questions import analyse
+from agentmem.reranking import RERANKED, rerank
 from agentmem.times import parse_time, utc_seconds
 from agentmem.types import EMPTY_PAGE, Hit, Message, Page, PageItem, Passage, Tier
 
 if TYPE_CHECKING:
-    from agentmem.protocols import TokenCounter
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agentmem.protocols import Reranker, TokenCounter
     from agentmem.store.agent_store import AgentStore
 
 IN_QUEUE = 12
@@ -82,10 +86,20 @@ class Found:
 class Retrieval:
     """Searches one agent. `indexer` is None when there is no embedder: then the search is lexical alone."""
 
-    def __init__(self, agent: AgentStore, indexer: Indexer | None, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        agent: AgentStore,
+        indexer: Indexer | None,
+        clock: Callable[[], datetime],
+        reranker: Reranker | None = None,
+        *,
+        companion: bool = False,
+    ) -> None:
         self._agent = agent
         self.indexer = indexer
         self._clock = clock
+        self._reranker = reranker
+        self._companion = companion
 
     def search(
         self,
@@ -97,18 +111,59 @@ class Retrieval:
         explain: bool = False,
         exhaustive: bool = False,
         widen: int = 0,
+        turn: frozenset[str] = frozenset(),
     ) -> Found:
         """The best `top_k` records; None ranks all that were looked at (some hundreds), and `exhaustive` adds the refs
-        of all others that share a word with the query. `widen` looks at so many more.
+        of all others that share a word with the query. `widen` looks at so many more; by the
+        companion's ranking records of the `turn` are not ranked: the question is like nothing so much as itself.
         Raises InvalidInputError for an empty query.
         """
         if top_k is not None and top_k < 1:
             raise InvalidInputError("top_k", top_k, "must be at least 1")
+        import numpy as np
+
         found = self.candidates(query, where, asked_at, exhaustive=exhaustive, pool=POOL + widen)
         scores = ranking.score(found.signals)
-        hits = tuple(_hit(found.records[n], scores, int(n), explain) for n in scores.order[:top_k])
-        ranked = {r.ref for r in found.records}
-        return Found(hits, tuple(r for r in found.matched if r not in ranked) if exhaustive else ())
+        order = scores.order
+        if self._companion:
+            order = order[[found.refs[n] not in turn for n in order]]
+        elif self._reranker is None:
+            order = order[:top_k]
+        places = {found.refs[n]: int(n) for n in order}
+        records = found.records(self._agent, order)
+        hits = [_hit(record, scores, places[record.ref], explain) for record in records]
+        order = np.array([places[h.id] for h in hits], np.int64)
+        if self._companion:
+            hits = self._by_use(hits, scores.total[order], asked_at)
+        if self._reranker is not None:
+            hits = self._reranked(self._reranker, query, hits, scores.total[order])
+        ranked = set(found.refs)
+        return Found(tuple(hits[:top_k]), tuple(r for r in found.matched if r not in ranked) if exhaustive else ())
+
+    def _by_use(self, hits: list[Hit], totals: NDArray[np.float64], asked_at: datetime | None) -> list[Hit]:
+        """By recency, importance and relevance (`agentmem.companion`); what was never used counts as used at its own
+        time."""
+        import numpy as np
+
+        importance, used = np.full(len(hits), np.nan), np.array([utc_seconds(h.at) for h in hits])
+        for tier in Tier:
+            rows = np.array([n for n, h in enumerate(hits) if h.tier is tier], np.int64)
+            importance[rows], last = self._agent.uses.of(tier, [int(hits[n].id[1:]) for n in rows])
+            used[rows] = np.where(np.isnan(last), used[rows], last)
+        now = utc_seconds(asked_at or self._clock())
+        return companion.reordered(hits, companion.companion_totals(totals, used, importance, now))
+
+    @staticmethod
+    def _reranked(reranker: Reranker, query: str, hits: list[Hit], totals: NDArray[np.float64]) -> list[Hit]:
+        """With the best in the reranker's order. Their scores are dealt out anew, the best to the first: so they stay
+        comparable with those of the hits below."""
+        best = hits[:RERANKED]
+        order, scores = rerank(reranker, query, [h.text for h in best], totals[: len(best)])
+        for place, n in enumerate(order):
+            hit = best[n]
+            parts = None if hit.parts is None else {**hit.parts, "reranker": float(scores[n])}
+            hits[place] = replace(hit, score=best[place].score, parts=parts)
+        return hits
 
     def candidates(
         self,
@@ -158,7 +213,7 @@ class Retrieval:
         """Search and pack; `visible` records stand in the prompt already, those of the `turn` are its own."""
         if not query.strip() and max_tokens > 0:
             return EMPTY_PAGE
-        found = self.search(query, top_k=None, asked_at=asked_at, explain=explain, widen=len(visible))
+        found = self.search(query, top_k=None, asked_at=asked_at, explain=explain, widen=len(visible), turn=turn)
         hits = [h for h in found.hits if h.id not in turn]
         new = [h for h in hits if h.id not in visible]
         page = pack(new, query, max_tokens, counter, _worth(new))

@@ -12,6 +12,7 @@ from agentmem.store.dense import DenseIndex, Notify
 from agentmem.store.index_cache import IndexCache
 from agentmem.store.journal import Journal
 from agentmem.store.recall import Recall
+from agentmem.store.uses import Uses
 from agentmem.store.vectors import Vectors
 
 TIERS = ("recall", "archival")
@@ -43,6 +44,7 @@ class AgentStore:
         self.archival = Archival(db, agent_id)
         self.journal = Journal(db, agent_id)
         self.vectors = Vectors(db, agent_id)
+        self.uses = Uses(db, agent_id)
         self.dense: dict[str, DenseIndex] = {
             tier: DenseIndex(
                 self.vectors,

@@ -106,6 +106,14 @@ class Archival:
                 found[row["id"]] = self._passage(row, tuple(sources.get(row["id"], ())))
         return [found[i] for i in ids if i in found]
 
+    def texts(self, ids: Sequence[int]) -> list[tuple[int, str, str]]:
+        """(id, text, when it began to hold, ISO) of those of `ids` that exist, by id ascending: what ranking reads."""
+        found: list[tuple[int, str, str]] = []
+        for chunk in in_chunks(sorted(set(ids))):
+            sql = f"SELECT id, text, valid_from FROM passages WHERE agent_id = ? AND id IN ({marks(chunk)}) ORDER BY id"
+            found += [tuple(row) for row in self._db.rows(sql, (self._agent, *chunk))]
+        return found
+
     def by_key(self, key: str) -> Passage | None:
         """The passage with a caller's key."""
         row = self._db.row("SELECT id FROM passages WHERE agent_id = ? AND key = ?", (self._agent, key))

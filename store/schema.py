@@ -151,6 +151,16 @@ def m004_keys(db: SqliteUtils) -> None:
     db.conn.execute("DELETE FROM vectors")
 
 
+@MIGRATIONS(name="m005_uses")
+def m005_uses(db: SqliteUtils) -> None:
+    """How much a record matters and when it was last used, where something is known of it."""
+    db.conn.execute(
+        "CREATE TABLE uses (agent_id INTEGER NOT NULL REFERENCES agents(id), tier TEXT NOT NULL,"
+        " record_id INTEGER NOT NULL, importance INTEGER CHECK (importance BETWEEN 1 AND 10), used_utc REAL,"
+        " PRIMARY KEY (agent_id, tier, record_id)) WITHOUT ROWID"
+    )
+
+
 def fill_derived(connection: sqlite3.Connection) -> None:
     """Term lists and tags of the records that the file has already, a batch at a time."""
     for (agent,) in connection.execute("SELECT id FROM agents").fetchall():

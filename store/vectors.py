@@ -117,8 +117,8 @@ class Vectors:
         """Delete the embeddings of these texts, whatever the embedder, unless a record still uses the text."""
         # By embedder, as both indexes begin with it: otherwise all embeddings would be read for every hash.
         self._db.run_many(
-            "DELETE FROM embeddings WHERE embedder_id IN (SELECT id FROM embedders) AND hash = ? AND NOT EXISTS (SELECT 1"
-            " FROM vectors v WHERE v.embedder_id IN (SELECT id FROM embedders) AND v.hash = embeddings.hash)",
+            "DELETE FROM embeddings WHERE embedder_id IN (SELECT id FROM embedders) AND hash = ? AND NOT EXISTS (SELECT"
+            " 1 FROM vectors v WHERE v.embedder_id IN (SELECT id FROM embedders) AND v.hash = embeddings.hash)",
             [(h,) for h in hashes],
         )
 

@@ -12,14 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each line may import from the lines above it, never from its own or from below (design, section 3).
 ORDER = """
 types errors language terms crashpoints progress
-protocols config registry times wire reading_weights ranking_weights matching packing
-ranking
+protocols config registry times wire reading_weights word_classes answer_types ranking_weights matching packing
+ranking companion
 tokens parsing dates keys budget eviction drafts core_memory prompts asking filing_rules
 queue paging filing core_lines spans questions
-evidence phrases context scripted summary
-reading planning indexing candidates
-retrieval pager
-archiving erasing ingesting inspecting archive_file
+evidence context scripted summary
+answer_sentences planning indexing candidates reranking
+phrases confidence polar quoting retrieval pager
+reading archiving erasing ingesting inspecting archive_file
 memory_reads
 memory
 tools citing

@@ -133,7 +133,6 @@ def test_the_second_pass_sees_who_answers_and_who_stands_beside() -> None:
     second = second_pass(found, np.array([5.0, 1.0, 1.0, 1.0, -2.0]))
     assert second["answers"].tolist() == [0, 0, 0, -7, 0], "the nearer to the best the question, the better"
     assert second["beside"].tolist() == [0, 1, 1, 0, 0]
-    assert second["near"][0] == 1 and second["near"][3] < 0.1
     best_last = second_pass(found, np.array([0.0, 1.0, 5.0, 1.0, -2.0]))
     assert best_last["beside"].tolist() == [1, 1, 0, 0, 0], "both sides count"
     assert set(second) == set(SECOND_PASS)

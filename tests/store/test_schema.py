@@ -73,7 +73,7 @@ def test_a_crash_in_the_middle_leaves_neither_migration_nor_record(tmp_path: Pat
         assert "messages" in present and ("vectors" in present) == ("embeddings" in present) == (at > 1)
         assert "term_lists" not in present and "passage_tags" not in present
         db = Database(path)
-        assert names(db) == ["m001_tables", "m002_vectors", "m003_archive", "m004_keys"][:at]
+        assert names(db) == ["m001_tables", "m002_vectors", "m003_archive", "m004_keys", "m005_uses"][:at]
         db.close()
     store = SqliteStore(path)
     assert names(store.db) == [m.name for m in MIGRATIONS._migrations]

@@ -182,10 +182,12 @@ def test_a_file_of_before_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     old = sqlite3.connect(path)
     for table in tables:
         old.execute(f"DROP TABLE {table}")
-    for index in ("passages_ends", "passages_begins", "passages_stored", "messages_name", "messages_time"):
+    old.execute("DROP TABLE uses")
+    indexes = ("ends", "begins", "stored", "superseded")
+    for index in (*(f"passages_{name}" for name in indexes), "messages_name", "messages_time"):
         old.execute(f"DROP INDEX {index}")
     old.execute("CREATE INDEX messages_at ON messages (agent_id, at_utc)")
-    old.execute("DELETE FROM _sqlite_migrations WHERE name = 'm003_archive'")
+    old.execute("DELETE FROM _sqlite_migrations WHERE name >= 'm003'")
     old.commit()
     old.close()
     monkeypatch.setattr(schema, "BATCH", 10)
