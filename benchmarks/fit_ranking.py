@@ -9,7 +9,8 @@ the first one's result, so that fitting is repeated until the weights agree with
 Printed first: all evidence in the top k on conversations that the weights were not fitted on. Fold i leaves out the
 i-th conversation of LoCoMo and every fifth question of LongMemEval. Beside it weights of either set alone, and the
 plain equal-weight hybrid over the same candidates. Then the constants of agentmem/ranking_weights.py, fitted on all.
-The weights of `exact` and `verbatim` are set by hand: neither set asks for identifiers.
+The weights of `exact`, `verbatim` and `lexical` are set by hand: neither set asks for identifiers, and a record that
+has a word itself shall come before its neighbours.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from agentmem.times import parse_time
 from agentmem.types import Tier
 from benchmarks import machine
 from benchmarks.retrieval_longmemeval import load, messages
-from benchmarks.stores import Progress, fingerprint, ingested, kept_embedder
+from benchmarks.stores import Progress, ingest_fingerprint, ingested, kept_embedder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agentmem import Memory
 
-BY_HAND = {"exact": 6.0, "verbatim": 6.0}
+BY_HAND = {"exact": 6.0, "verbatim": 6.0, "lexical": 0.15}
 LEARNED = tuple(f for f in ranking.FEATURES if f not in BY_HAND)
 FOLDS = 5
 ADVERSARIAL = 5
@@ -61,10 +62,14 @@ class Asked:
     sessions: tuple[str | None, ...]
     wanted_sessions: frozenset[str]
 
+    def fixed(self) -> NDArray[np.float64]:
+        """What the weights that are set by hand add."""
+        return np.sum([w * self.first[f] for f, w in BY_HAND.items()], axis=0)
+
     def matrix(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """The features (n, features), those of the second pass as the weights of the first have it."""
         columns = [self.first[f] for f in LEARNED if f in self.first]
-        first = np.stack(columns, 1) @ weights[: len(columns)]
+        first = np.stack(columns, 1) @ weights[: len(columns)] + self.fixed()
         second = ranking.second_pass(self.signals, first)
         return np.stack([*columns, *(second[f] for f in SECOND_PASS)], 1)
 
@@ -73,12 +78,13 @@ def ask(memory: Memory, question: Mapping[str, Any], evidence: set[str], of: str
     """The candidates of a question."""
     at = parse_time(question["at"], "at") if question.get("at") else None
     found = memory.candidates(question["query"], Filter(tier=Tier.RECALL), at)
-    keys = [r.key for r in found.records]
+    records = [found.messages[int(r[1:])] for r in found.refs]
+    keys = [r.key for r in records]
     gold = {s["session"]: str(i) for i, s in enumerate(question.get("sessions", ()))}
     wanted = frozenset(gold[s] for s in question.get("answer_sessions", ()))
     return Asked(
         of, fold, found.signals, ranking.features(found.signals), np.array([k in evidence for k in keys], bool),
-        len(evidence), tuple(getattr(r, "session", None) for r in found.records), wanted,
+        len(evidence), tuple(r.session for r in records), wanted,
     )  # fmt: skip
 
 
@@ -90,7 +96,8 @@ def locomo(options: argparse.Namespace, folder: Path, embedder: Any) -> list[Ask
         lines = [json.loads(x) for x in path.read_text(encoding="utf-8").split("\n") if x.strip()]
         questions = path.with_name(path.name.replace(".messages.", ".questions.")).read_text(encoding="utf-8")
         rows = [json.loads(x) for x in questions.split("\n") if x.strip()]
-        with ingested(folder, path.name.split(".")[0], lines, embedder, fingerprint(path.name)) as memory:
+        name = path.name.split(".")[0]
+        with ingested(folder, f"locomo-{name}", lines, embedder, ingest_fingerprint(embedder.model_id)) as memory:
             for row in rows:
                 if row.get("evidence") and row["category"] != ADVERSARIAL:
                     asked.append(ask(memory, row, set(row["evidence"]), "LoCoMo", fold % FOLDS))
@@ -105,8 +112,8 @@ def longmemeval(options: argparse.Namespace, folder: Path, embedder: Any) -> lis
     chosen = [q for q in questions if not q["id"].endswith("_abs")][:: options.every]
     with Progress(options, len(chosen)) as progress:
         for n, row in enumerate(chosen):
-            lines = list(messages(row, sessions))
-            with ingested(folder, row["id"], lines, embedder, fingerprint(row["id"])) as memory:
+            lines, name = list(messages(row, sessions)), f"longmemeval-{row['id']}"
+            with ingested(folder, name, lines, embedder, ingest_fingerprint(embedder.model_id)) as memory:
                 evidence = {f"{i}:{j}" for i, j in row["evidence_turns"]}
                 asked.append(ask(memory, row, evidence, "LongMemEval", n % FOLDS))
             progress.step("LongMemEval")
@@ -121,6 +128,7 @@ def fit(asked: Sequence[Asked], share: float, l2: float, rounds: int = 3) -> NDA
     asked = [a for a in asked if a.evidence.any()]
     for _ in range(rounds):
         table = torch.tensor(np.concatenate([a.matrix(weights) for a in asked]))
+        fixed = torch.tensor(np.concatenate([a.fixed() for a in asked]))
         positive = torch.tensor(np.concatenate([a.evidence for a in asked]))
         group = torch.tensor(np.repeat(np.arange(len(asked)), [len(a.evidence) for a in asked]))
         counts = torch.zeros(len(asked), dtype=torch.float64).index_add(0, group, positive.double())
@@ -130,7 +138,7 @@ def fit(asked: Sequence[Asked], share: float, l2: float, rounds: int = 3) -> NDA
 
         def closure() -> Any:
             optimiser.zero_grad()  # noqa: B023
-            scores = table @ w  # noqa: B023
+            scores = table @ w + fixed  # noqa: B023
             top = torch.full((len(asked),), -1e9, dtype=torch.float64)
             top = top.scatter_reduce(0, group, scores.detach(), "amax")  # noqa: B023
             others = torch.exp(scores - top[group]) * ~positive  # noqa: B023
@@ -176,7 +184,7 @@ def left_out(asked: Sequence[Asked], of: str | None, options: argparse.Namespace
     weights = [
         fit([a for a in asked if a.fold != k and of in (None, a.of)], options.share, options.l2) for k in range(FOLDS)
     ]
-    return [a.matrix(weights[a.fold]) @ weights[a.fold] for a in asked]
+    return [a.matrix(weights[a.fold]) @ weights[a.fold] + a.fixed() for a in asked]
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from agentmem.registry import make_embedder
 from benchmarks import machine, plots, report
 from benchmarks.baselines import BM25, BM25_SPEAKER, DENSE, HYBRID, HYBRID_WINDOW, LAST, Baselines, Turn
 from benchmarks.measures import DEPTH, Scores, differences, inside, ranked, summary
-from benchmarks.stores import Progress, Results, fingerprint, ingested, kept_embedder
+from benchmarks.stores import Progress, Results, fingerprint, ingest_fingerprint, ingested, kept_embedder
 
 if TYPE_CHECKING:
     from agentmem import Memory
@@ -74,6 +74,7 @@ def run(options: argparse.Namespace, stores: Path) -> list[dict[str, Any]]:
         raise SystemExit("the dense baseline needs an embedder")
     embedder = kept_embedder(inner, stores)
     mark = fingerprint(Path(__file__).read_text(encoding="utf-8"), embedder.model_id)
+    stored = ingest_fingerprint(embedder.model_id)
     kept = Results(options.out / "locomo.questions.jsonl" if options.out else None, mark, fresh=options.fresh)
     work: list[tuple[Path, list[dict[str, Any]]]] = []
     for path in sorted(options.data.glob("*.messages.jsonl")):
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace, stores: Path) -> list[dict[str, Any]]:
                 continue
             name = path.name.split(".")[0]
             messages = lines(path)
-            with ingested(stores, f"locomo-{name}", messages, embedder, mark) as memory:
+            with ingested(stores, f"locomo-{name}", messages, embedder, stored) as memory:
                 baselines = Baselines([Turn.of(m) for m in messages], embedder)
                 for q in left:
                     kept.add({

@@ -26,7 +26,7 @@ from agentmem.registry import make_embedder
 from benchmarks import machine, plots, report
 from benchmarks.baselines import BM25, DENSE, HYBRID, LAST, Baselines, Turn
 from benchmarks.measures import DEPTH, Scores, differences, ranked, summary
-from benchmarks.stores import Progress, Results, fingerprint, ingested, kept_embedder
+from benchmarks.stores import Progress, Results, fingerprint, ingest_fingerprint, ingested, kept_embedder
 
 if TYPE_CHECKING:
     from agentmem import Memory
@@ -101,12 +101,13 @@ def run(options: argparse.Namespace, stores: Path) -> list[dict[str, Any]]:
     questions, sessions = load(options.data)
     taken = [q for q in questions if any(evidence(q))][:: options.every][: options.questions]
     mark = fingerprint(Path(__file__).read_text(encoding="utf-8"), embedder.model_id)
+    stored = ingest_fingerprint(embedder.model_id)
     kept = Results(options.out / "longmemeval.questions.jsonl" if options.out else None, mark, fresh=options.fresh)
     left = [q for q in taken if q["id"] not in kept.found]
     with Progress(options, len(left)) as progress:
         for q in left:
             history = list(messages(q, sessions))
-            with ingested(stores, f"longmemeval-{q['id']}", history, embedder, mark) as memory:
+            with ingested(stores, f"longmemeval-{q['id']}", history, embedder, stored) as memory:
                 baselines = Baselines([Turn.of(m) for m in history], embedder)
                 kept.add({"id": q["id"], "type": q["type"], "scores": ask(memory, baselines, q)})
                 baselines.close()

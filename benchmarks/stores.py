@@ -43,6 +43,19 @@ def fingerprint(*more: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def ingest_fingerprint(*more: str) -> str:
+    """Of the source that says what is stored of a history, and under which keys; and of what else it depends on."""
+    digest = hashlib.sha256()
+    package = Path(agentmem.__file__).parent
+    kernel = ("keys", "indexing", "ingesting", "language", "terms", "drafts", "wire")
+    store = ("schema", "recall", "lexical", "term_lists", "vectors")
+    for path in (*(package / f"{n}.py" for n in kernel), *(package / "store" / f"{n}.py" for n in store)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for text in more:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
 class KeptEmbedder:
     """An embedder whose vectors are kept in a file, so that a text is embedded once. Everything else is its own."""
 

@@ -163,7 +163,7 @@ def test_a_text_is_embedded_once(tmp_path: Path) -> None:
     assert inner.seen == ["a b", "c"]
 
 
-def test_a_store_is_used_again_under_the_same_mark_alone(tmp_path: Path) -> None:
+def test_a_store_is_used_again_under_the_same_mark_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     embedder = HashingEmbedder()
     line = {"id": "a", "role": "user", "content": "one", "at": "2023-05-08T12:00:00+00:00"}
     with ingested(tmp_path, "s", [line], embedder, "mark") as memory:
@@ -172,8 +172,11 @@ def test_a_store_is_used_again_under_the_same_mark_alone(tmp_path: Path) -> None
         assert memory.stats()["messages"] == 2
     with ingested(tmp_path, "s", [line], embedder, "other") as memory:
         assert memory.stats()["messages"] == 1
-    with pytest.raises(SystemExit, match="empty"):
-        ingested(tmp_path, "bad", [{**line, "content": ""}], embedder, "mark")
+    with ingested(tmp_path, "bad", [{**line, "id": "b", "content": ""}, line], embedder, "mark") as memory:
+        assert memory.stats()["messages"] == 1
+    assert "bad: left out" in capsys.readouterr().err, "said, and the rest is stored"
+    with pytest.raises(SystemExit, match="worse"):
+        ingested(tmp_path, "worse", [line, {**line, "content": "two"}], embedder, "mark")
 
 
 def test_results_go_on_and_stale_ones_do_not_count(tmp_path: Path) -> None:
