@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from agentmem.store.agent_store import AgentStore
     from agentmem.store.selection import Selection
 
-POOL = 200
-"""So many records of each index are looked at."""
+POOL = 350
+"""So many messages of each index are looked at."""
+PASSAGES = 200
+"""So many passages, unless more is asked for: they are told by themselves, not by what stands around them."""
 VECTORS_A_RECORD = {"recall": 4, "archival": 2}
 NEIGHBOURS_OF = 30
 """The neighbours of so many lexical hits are looked at too: answers stand beside what they answer."""
@@ -149,6 +151,7 @@ def passages(store: AgentStore, query: Query, within: Selection, *, pool: int, e
     """Candidates among the passages that may be found: with no session, no neighbours and no speaker of their own."""
     import numpy as np
 
+    pool = max(pool - POOL, 0) + min(pool, PASSAGES)
     lexical, exact = _lexical(store.archival.lexical, query.question, None if exhaustive else 2 * pool, within)
     nearest = _dense(store, "archival", query, within, pool)
     ids = set(nearest) | {i for i, _ in lexical[:pool]} | set(exact)

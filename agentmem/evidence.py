@@ -1,21 +1,20 @@
-"""The sentences of what memory paged in, each with the features by which one may answer a question.
-
-The features are named; what each is worth stands in `agentmem.reading_weights`.
-"""
+"""A question beside what memory paged in for it: how rare its words are there, who says them, what covers it."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 
+from agentmem.answer_types import TITLED, expected
 from agentmem.asking import Asking, fact_words, read_question
-from agentmem.dates import DateMention, find_dates
-from agentmem.language import is_question, sentences, word_set
-from agentmem.spans import Word, read_words, type_match
+from agentmem.dates import find_dates
+from agentmem.language import sentences
+from agentmem.spans import Word, read_words
 from agentmem.types import PageItem, Tier
 
 GENERIC = frozenset(
@@ -27,31 +26,48 @@ GENERIC = frozenset(
 )
 """Words that say what is asked for rather than about what; they count less."""
 GENERIC_WORTH = 0.4
-FEW = 6
-"""Among fewer items than these the spread of the hits' scores says less, and counts less."""
+MAX_SENTENCE_WORDS = 150
+"""What goes on for longer without a stop is no sentence (a log, a list): it is read in pieces."""
 _RECALL_ID = re.compile(r"m(\d+)")
-_POLITE = word_set("thanks thank wow hey hi hello yeah yep cool great awesome congrats sorry bye haha sure ok okay")
-_SPEAKER = word_set("i my we our me mine us")
-_LISTENER = word_set("you your yours")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A sentence that may answer: the characters `start` to `end` of item number `item`."""
+class Sentence:
+    """The characters `start` to `end` of an item, their words, and the stems of those that are content words."""
 
-    item: int
     start: int
     end: int
-    text: str
     words: list[Word]
-    dates: list[DateMention]
-    features: dict[str, float]
+    stems: frozenset[str]
+
+
+def _read(text: str) -> list[Sentence]:
+    out = []
+    for start, end in sentences(text):
+        words = read_words(text[start:end])
+        for first in range(0, len(words), MAX_SENTENCE_WORDS):
+            some = words[first : first + MAX_SENTENCE_WORDS]
+            stems = frozenset(w.stem for w in some if w.stem)
+            if len(words) <= MAX_SENTENCE_WORDS:
+                out.append(Sentence(start, end, some, stems))
+                continue
+            a, b = some[0].start, some[-1].end
+            moved = [w._replace(start=w.start - a, end=w.end - a) for w in some]
+            out.append(Sentence(start + a, start + b, moved, stems))
+    return out
+
+
+def pairs_of(words: Sequence[Word]) -> frozenset[tuple[str, str]]:
+    """The pairs of content words that follow each other."""
+    stems = [w.stem for w in words if w.stem]
+    return frozenset(itertools.pairwise(stems))
 
 
 class Evidence:
     """A question beside the items paged in for it: how rare words are among them, and what covers the question."""
 
     def __init__(self, question: str, items: Sequence[PageItem], asked_at: datetime | None = None) -> None:
+        """`items`, best first; `asked_at` resolves the question's own dates, without it the newest item's time."""
         self.items = items
         names = {i.hit.name for i in items if i.hit.name}
         at = asked_at or max((i.hit.at.replace(tzinfo=None) for i in items), default=None)
@@ -62,15 +78,21 @@ class Evidence:
         self.asking: Asking = read_question(question, names)
         self.names = frozenset(s for n in names for s in fact_words(n))
         self.users = {i.hit.name for i in items if i.hit.role == "user"}
-        self._read = [[(a, b, read_words(i.text[a:b])) for a, b in sentences(i.text)] for i in items]
-        self.stems = [frozenset(w.stem for _, _, ws in read for w in ws if w.stem) for read in self._read]
+        self.read = [_read(i.text) for i in items]
+        self.stems = [frozenset().union(*(s.stems for s in read)) for read in self.read]
         counts = Counter(s for stems in self.stems for s in stems)
         n = len(items)
         self.rarity = {w: math.log(1 + n / (1 + counts[w])) for w in {*counts, *self.asking.words}}
         generic = self.asking.words & GENERIC
         if generic != self.asking.words:
             self.rarity |= {w: GENERIC_WORTH * self.rarity[w] for w in generic}
+        self.rarest = max(sorted(self.asking.words), key=lambda w: self.rarity[w], default="")
+        self.pairs = pairs_of(read_words(question))
+        wanted = self.asking.focus | self.asking.head
+        self.told_by, self.expected = expected(self.asking.form, wanted, self.asking.verb)
+        self.titled = bool((wanted or {self.asking.verb}) & TITLED)
         self._total = sum(self.rarity[w] for w in self.asking.words)
+        self._by_session: dict[str, frozenset[str]] = {}
         self._by_number: dict[int, int] = {}
         for k, item in enumerate(items):
             if item.hit.tier is Tier.RECALL and (m := _RECALL_ID.fullmatch(item.hit.id)):
@@ -105,66 +127,29 @@ class Evidence:
             return True
         return bool(self.asking.mine - stems - GENERIC) and self.cover(stems) < 0.5
 
-    def _in_asked_days(self, at: date, dates: Sequence[DateMention]) -> float:
-        """1 when the question names days and something was said then, or is said to have been then."""
-        for first, last in self.days:
-            if (first <= at and (at - last).days <= 1) or any(d.first <= last and first <= d.last for d in dates):
-                return 1.0
-        return 0.0
+    def near(self, k: int, reach: int) -> list[int]:
+        """The items that hold messages at most `reach` away from that of item k, in order, itself left out."""
+        return [n for step in range(-reach, reach + 1) if step and (n := self.neighbour(k, step)) is not None]
 
-    def candidates(self) -> list[Candidate]:
-        """All sentences with their features, in the items' order."""
-        scores = [i.hit.score for i in self.items]
-        low, high = min(scores, default=0.0), max(scores, default=0.0)
-        few = min(1.0, len(scores) / FEW)
-        out: list[Candidate] = []
-        for k, item in enumerate(self.items):
-            score = 1.0 - few * (high - scores[k]) / (high - low) if high > low else 1.0
-            out += self._of_item(k, item, score)
-        return out
+    def session(self, k: int) -> frozenset[str]:
+        """The stems of all items of item k's session."""
+        session = self.items[k].hit.session
+        if session is None:
+            return self.stems[k]
+        if session not in self._by_session:
+            of_it = (s for s, i in zip(self.stems, self.items, strict=True) if i.hit.session == session)
+            self._by_session[session] = frozenset().union(*of_it)
+        return self._by_session[session]
 
-    def _of_item(self, k: int, item: PageItem, score: float) -> list[Candidate]:
-        asking = self.asking
-        covered = self.cover(self.stems[k])
-        before = self.neighbour(k, -1)
-        prior = self.cover(self.stems[before] | self.stems[k]) - covered if before is not None else 0.0
-        asked_before = before is not None and self.items[before].text.rstrip().endswith("?")
-        shared = {
-            "score": score,
-            "top": float(score == 1.0),
-            "item cover": covered,
-            "previous cover": prior,
-            "speaker": self.speaks(k),
-        }
-        out: list[Candidate] = []
-        item_dated = False
-        for n, (start, end, words) in enumerate(self._read[k]):
-            if not words:
-                continue
-            text = item.text[start:end]
-            dates = find_dates(text, item.hit.at) if asking.kind == "when" or self.days else []
-            item_dated = item_dated or bool(dates)
-            stems = frozenset(w.stem for w in words if w.stem)
-            lows = {w.low.split("'")[0] for w in words}
-            fits = type_match(asking, words, text, bool(dates))
-            new = len(stems - asking.words)
-            features = shared | {
-                "cover": self.cover(stems),
-                "type": fits,
-                f"{asking.kind} type": fits,
-                "new": math.log1p(new),
-                "no content": float(not new),
-                "asks": float(is_question(text)),
-                "bracketed": float(text[0] in "[("),
-                "answers a question": float(asked_before and n < 2),
-                "focus": float(bool(asking.focus & stems)),
-                "first person": float(bool(lows & _SPEAKER)),
-                "second person": float(bool(lows & _LISTENER)),
-                "asked days": self._in_asked_days(item.hit.at.date(), dates),
-                "polite": float(words[0].low in _POLITE),
-            }
-            out.append(Candidate(k, start, end, text, words, dates, features))
-        if item_dated:
-            for c in out:
-                c.features["item dated"] = 1.0
-        return out
+    def support(self, stem: str, k: int, among: int) -> float:
+        """How many of the best `among` items but k have this word, from 0 to 1 for three."""
+        return min(3, sum(stem in s for n, s in enumerate(self.stems[:among]) if n != k)) / 3
+
+    def subject_speaks(self, k: int) -> float:
+        """Of two named speakers the first is whom the question is about: 1 when item k is theirs, -1 when it is not."""
+        hit = self.items[k].hit
+        if len(self.asking.named) < 2 or not hit.name:
+            return 0.0
+        low = self.asking.text.lower()
+        first = min(self.asking.named, key=lambda n: low.find(n.split()[0].lower()))
+        return 1.0 if hit.name == first else -1.0

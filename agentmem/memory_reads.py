@@ -106,9 +106,9 @@ class MemoryReads:
         """The ranked records with their true total (`agentmem.retrieval.Retrieval.search`)."""
         return self._retrieval.search(query, **kwargs)
 
-    def candidates(self, query: str, where: Filter, asked_at: datetime | None) -> Candidates:
+    def candidates(self, query: str, where: Filter, asked_at: datetime | None, **more: Any) -> Candidates:
         """What is ranked for a query, with its signals (`agentmem.retrieval.Retrieval.candidates`)."""
-        return self._retrieval.candidates(query, where, asked_at)
+        return self._retrieval.candidates(query, where, asked_at, **more)
 
     def catch_up(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Embed what has no vector yet."""

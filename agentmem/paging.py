@@ -118,13 +118,15 @@ def _worth_most(
         extra = (0 if heading in days else counter.count(heading)) + (not counter.additive)
         ways = [PageItem(hit, 0, len(hit.text))]
         costs = [_cost(ways[0], extra, max_tokens, counter)]
-        if len(hit.text) > LONG_CHARS and len(items) < MAX_SHORTENED:
-            room = min(max_tokens - extra - counter.count(f"{label(hit)} [...] [...]") - 1, EXCERPT_TOKENS)
+        if (costs[0] is None or len(hit.text) > LONG_CHARS) and len(items) < MAX_SHORTENED:
+            most = EXCERPT_TOKENS if costs[0] is not None else max(EXCERPT_TOKENS, max_tokens // 2)
+            room = min(max_tokens - extra - counter.count(f"{label(hit)} [...] [...]") - 1, most)
             short = excerpt(hit, query, room, counter) if room >= MIN_EXCERPT_TOKENS else None
             if short is not None and not short.whole:
                 ways.append(short)
                 costs.append(_cost(short, extra, max_tokens, counter))
-        worth = (value, EXCERPT_WORTH * value)
+        # What never fits whole loses nothing by being shortened.
+        worth = (value, value if costs[0] is None else EXCERPT_WORTH * value)
         kept = [(w, Variant(v, c)) for w, v, c in zip(ways, worth, costs, strict=False) if c is not None]
         if kept:
             days.add(heading)

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 from agentmem.asking import Asking, fact_word
 from agentmem.language import STOP_WORDS, stem, word_set, word_spans
+from agentmem.word_classes import ADJECTIVES, FILLERS, VERBS
 
 MAX_SPAN_WORDS = 12
+MAX_LIST_WORDS = 20
 _COLOUR = stem("color")
 _COLOURS = word_set(
     "red blue green yellow black white brown grey gray orange purple pink silver gold beige turquoise teal violet"
@@ -34,13 +36,11 @@ _AUXILIARIES = word_set(
     "don't didn't doesn't can't couldn't won't wouldn't isn't wasn't aren't weren't haven't hasn't not just really "
     "also still even very so too always never get got let let's"
 )
-_VERBS = word_set(
-    "go went gone do did make made take took have had get got give gave see saw say said know feel felt think"
-)
 _NUMBERS = word_set(
     "one two three four five six seven eight nine ten eleven twelve dozen hundred thousand couple few "
     "several once twice"
 )
+_ABOUT = word_set("about around almost nearly over under at up a an only just roughly")
 UNITS = word_set(
     "second seconds minute minutes hour hours day days week weeks month months year years decade decades weekend daily "
     "weekly monthly yearly times time"
@@ -85,10 +85,14 @@ def _shape(word: str, low: str, first: bool) -> str:
         return "num"
     if word[0].isupper() and not first:
         return "cap"
+    if low in ADJECTIVES:
+        return "adj"
     if low.endswith("ing") and len(low) > 4:
         return "ing"
-    if low in _VERBS or (low.endswith("ed") and len(low) > 3):
+    if (low.endswith("ed") and len(low) > 3) or stem(low) in VERBS:
         return "verb"
+    if low in ADJECTIVES or (low.endswith(("ful", "ous", "ive", "able", "ible", "less", "ish")) and len(low) > 5):
+        return "adj"
     if low.endswith("ly") and len(low) > 3:
         return "ly"
     return "word"
@@ -108,7 +112,8 @@ def read_words(sentence: str) -> list[Word]:
     ends = [start for start, _ in places[1:]]
     out = []
     for i, (start, end) in enumerate(places):
-        gap = sentence[end : ends[i]].strip() if i < len(ends) else "."
+        raw = sentence[end : ends[i]] if i < len(ends) else "."
+        gap = "\u2014" if raw.strip() == "-" and raw != "-" else raw.strip()
         out.append(Word(start, end, *_read_word(sentence[start:end], i == 0), gap))
     return out
 
@@ -120,7 +125,7 @@ def suits(asking: Asking, words: list[Word], i: int, j: int) -> bool:
         return False  # whom the question names is not who is asked for
     match asking.kind:
         case "number":
-            return any(w.shape == "num" for w in inside)
+            return inside[0].shape == "num" or (inside[0].low in _ABOUT and any(w.shape == "num" for w in inside))
         case "duration":
             return any(w.shape == "num" or w.low in UNITS or w.low in ("always", "forever") for w in inside)
         case "who":
@@ -129,10 +134,11 @@ def suits(asking: Asking, words: list[Word], i: int, j: int) -> bool:
         case "where":  # "a nurse at the city hospital": the place begins behind the "at"
             left = [w.low for w in words[max(0, i - 2) : i] if w.shape != "det"][-1:]
             return inside[0].shape == "cap" or bool({*left, inside[0].low} & _PLACING)
-        case "why":
-            return "because" not in [w.low for w in words] or any(
-                w.low == "because" for w in (words[max(0, i - 1)], words[i])
-            )
+        case "why":  # what follows a "because" is the reason, as a whole
+            if "because" not in [w.low for w in words]:
+                return True
+            ends = j == len(words) or bool(words[j - 1].gap) or j - i >= MAX_SPAN_WORDS
+            return ends and any(w.low == "because" for w in (words[max(0, i - 1)], words[i]))
         case "what" if _COLOUR in asking.focus:
             return j - i <= 2 and any(w.low in _COLOURS for w in inside)
         case "what":  # "3 years old" is no answer to it
@@ -170,13 +176,19 @@ def runs(words: list[Word], left_out: Sequence[tuple[int, int]] = ()) -> Iterato
     """The word runs [i, j) that may be an answer, none with a character of the places left out."""
     closed = [any(w.start < b and a < w.end for a, b in left_out) for w in words]
     for i, first in enumerate(words):
-        if closed[i] or first.low in _NEVER_FIRST or first.low in _PRONOUNS:
+        if closed[i] or first.low in _NEVER_FIRST or first.low in _PRONOUNS or (i and words[i - 1].gap == "-"):
+            continue
+        if first.low in FILLERS or first.shape == "ly":
             continue
         content = False
-        for j in range(i + 1, min(len(words), i + MAX_SPAN_WORDS) + 1):
+        commas = 0
+        for j in range(i + 1, len(words) + 1):
             last = words[j - 1]
+            if j - i > MAX_SPAN_WORDS and (not commas or j - i > MAX_LIST_WORDS):
+                break
+            commas += j > i + 1 and "," in words[j - 2].gap
             content = content or bool(last.stem) or last.shape == "num"
-            if content and last.low not in _NEVER_LAST:
+            if content and last.low not in _NEVER_LAST and last.gap != "-":
                 yield i, j
             if j < len(words) and (closed[j] or _breaks(last.gap) or _new_clause(last, words[j])):
                 break

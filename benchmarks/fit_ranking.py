@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 BY_HAND = {"exact": 6.0, "verbatim": 6.0, "lexical": 0.15}
 LEARNED = tuple(f for f in ranking.FEATURES if f not in BY_HAND)
 FOLDS = 5
+POOL = 200
+"""So many of each index are told apart in the fit. A search looks at more, which was measured to find more."""
 ADVERSARIAL = 5
 KS = (5, 10, 20)
 PLAIN_HYBRID = {"whole": 1.0, "lexical": 1.0}
@@ -77,7 +79,7 @@ class Asked:
 def ask(memory: Memory, question: Mapping[str, Any], evidence: set[str], of: str, fold: int) -> Asked:
     """The candidates of a question."""
     at = parse_time(question["at"], "at") if question.get("at") else None
-    found = memory.candidates(question["query"], Filter(tier=Tier.RECALL), at)
+    found = memory.candidates(question["query"], Filter(tier=Tier.RECALL), at, pool=POOL)
     records = [found.messages[int(r[1:])] for r in found.refs]
     keys = [r.key for r in records]
     gold = {s["session"]: str(i) for i, s in enumerate(question.get("sessions", ()))}

