@@ -14,7 +14,9 @@ from typing import Any
 from agentmem.types import ToolCall, ToolSpec
 
 _THINK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_ORPHAN = re.compile(r"\A.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
+_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_ORPHAN = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _TEXT_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 _FENCE = re.compile(r"\A```(?:json)?\s*(\{.*\})\s*```\Z", re.DOTALL)
 MAX_STRING_CHARS = 20_000
@@ -29,10 +31,12 @@ class FormatProblem:
 
 def strip_thinking(text: str) -> str:
     """The text without `<think>` parts, closed or cut off."""
+    ends = [tag.startswith("</") for tag in _TAG.findall(text)]
+    # More ends than beginnings: the template opened the part, so all before the last end was thinking. Of nested
+    # parts only the outer end is left over.
+    orphaned = bool(ends) and (ends[0] or 2 * sum(ends) > len(ends))
     text = _THINK.sub("", text)
-    if re.search(r"</think(?:ing)?>", text, re.IGNORECASE):
-        text = _ORPHAN.sub("", text)
-    return text.strip()
+    return (_ORPHAN if orphaned else _END).sub("", text).strip()
 
 
 def text_calls(text: str, tools: Sequence[ToolSpec], first_id: int) -> tuple[str, tuple[ToolCall, ...]]:

@@ -90,6 +90,8 @@ def test_arguments_never_raise(name: str, arguments: str) -> None:
         ("<think>a</think>Yes<think>b\nc</think>, no.", "Yes, no."),
         ("<THINKING>hm</THINKING> Yes.", "Yes."),
         ("never opened</think>Yes.", "Yes."),
+        ("a</think>b</think>Yes.", "Yes."),
+        ("Yes<think>a<think>b</think></think>.", "Yes."),
         ("<think>never closed", ""),
         ("Yes.<think>never closed", "Yes."),
         ("1 < 2 and <b>bold</b>", "1 < 2 and <b>bold</b>"),
