@@ -147,7 +147,7 @@ def _named(question: str, names: Iterable[str]) -> frozenset[str]:
     return frozenset(n for n in names if n and (first := words(n)) and first[0].lower() in said)
 
 
-_HELPERS = word_set("do does did is are was were has have had can could will would might should")
+_AUXILIARIES = word_set("do does did is are was were has have had can could will would might should")
 
 
 _SUBJECT = re.compile(
@@ -163,7 +163,7 @@ def _found(pattern: re.Pattern[str], question: str) -> frozenset[str]:
 def _verb(question: str, drop: set[str]) -> str:
     """The stem of the first content word after the helping verb and the subject, or ""."""
     asked = words(question)
-    at = next((i for i, w in enumerate(asked) if w.lower() in _HELPERS), None)
+    at = next((i for i, w in enumerate(asked) if w.lower() in _AUXILIARIES), None)
     if at is None:
         return ""
     return next((s for w in asked[at + 1 :] for s in fact_words(w) if s not in drop), "")
