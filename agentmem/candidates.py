@@ -89,8 +89,10 @@ def nothing() -> Candidates:
     return Candidates((), Signals(**columns), {})
 
 
-def messages(store: AgentStore, query: Query, within: Selection, *, pool: int, exhaustive: bool) -> Candidates:
-    """Candidates among the messages that may be found."""
+def messages(
+    store: AgentStore, query: Query, within: Selection, *, until: float | None, pool: int, exhaustive: bool
+) -> Candidates:
+    """Candidates among the messages that may be found; what was said after `until` (seconds, UTC) is not read at all."""
     import numpy as np
 
     lexical, exact = _lexical(store.recall.lexical, query.question, None if exhaustive else 2 * pool, within)
@@ -99,7 +101,8 @@ def messages(store: AgentStore, query: Query, within: Selection, *, pool: int, e
     near = {n for i, _ in lexical[:NEIGHBOURS_OF] for n in (i - 1, i + 1)} - ids
     ids |= set(within.kept(sorted(near)))
     # What goes before and after them is read for its words, and is no candidate.
-    read = {m.id: m for m in store.recall.get(sorted(ids | {i - 1 for i in ids} | {i + 1 for i in ids}))}
+    around = store.recall.get(sorted(ids | {i - 1 for i in ids} | {i + 1 for i in ids}))
+    read = {m.id: m for m in around if until is None or utc_seconds(m.at) <= until}
     row = {i: n for n, i in enumerate(sorted(read))}
     before = np.array([row[i - 1] if follows(read[i], read.get(i - 1)) else -1 for i in row], np.int64)
     after = np.full(len(row), -1, np.int64)

@@ -190,7 +190,7 @@ class Retrieval:
             within = self._agent.recall.selection(
                 _seconds(where.since), until, name=where.speaker, session=where.session
             )
-            parts.append(candidates.messages(self._agent, asked, within, pool=pool, exhaustive=exhaustive))
+            parts.append(candidates.messages(self._agent, asked, within, until=until, pool=pool, exhaustive=exhaustive))
         if where.tier in (None, Tier.ARCHIVAL) and not of_messages:
             within = self._agent.archival.selection(
                 utc_seconds(where.as_of or self._clock()), _seconds(where.known_at), since=_seconds(where.since),

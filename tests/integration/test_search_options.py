@@ -47,6 +47,16 @@ def test_filters_of_messages(memory_factory: Make) -> None:
         memory.search("harbour", since="2023-05-09", until="2023-05-01")
 
 
+def test_what_is_said_later_weighs_nothing_in_a_view_of_before(memory_factory: Make) -> None:
+    memory = memory_factory()
+    for n, text in enumerate(("We saw the harbour.", "It was full of tourists.", "Old boats in the old harbour.")):
+        memory.observe("user", text, name="Ann", session="1", key=f"k{n}", at=datetime(2023, 5, 1 + 7 * n, 12))
+    now = {h.key: h.parts["cover_window"] for h in memory.search("old boats", tier="recall", explain=True)}
+    assert now["k1"] > 0, "a neighbour's words count"
+    then = memory.search("old boats", as_of="2023-05-09", tier="recall", explain=True)
+    assert {h.key: h.parts["cover_window"] for h in then} == {"k0": 0.0, "k1": 0.0}
+
+
 def test_what_was_superseded_is_there_on_request(memory_factory: Make) -> None:
     memory = memory_factory()
     old = memory.archive("Anna lives in Porto.", key="old", valid_from="2020-01-01")
