@@ -92,7 +92,7 @@ def nothing() -> Candidates:
 def messages(
     store: AgentStore, query: Query, within: Selection, *, until: float | None, pool: int, exhaustive: bool
 ) -> Candidates:
-    """Candidates among the messages that may be found; what was said after `until` (seconds, UTC) is not read at all."""
+    """Candidates among the messages that may be found; what was said after `until` (seconds, UTC) is not read."""
     import numpy as np
 
     lexical, exact = _lexical(store.recall.lexical, query.question, None if exhaustive else 2 * pool, within)

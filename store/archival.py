@@ -195,15 +195,6 @@ class Archival:
         rows = self._db.rows("SELECT id FROM passages WHERE agent_id = ? AND id > ? ORDER BY id", (self._agent, last))
         return self.get([r[0] for r in rows])
 
-    def holding(self, at: float, known_at: float | None = None) -> list[int]:
-        """Ids of the passages that hold at a time (seconds, UTC), of those known by then if `known_at` is given."""
-        rows = self._db.rows(
-            "SELECT id FROM passages WHERE agent_id = ? AND valid_from_utc <= ?"
-            " AND (valid_to_utc IS NULL OR valid_to_utc > ?) AND stored_utc <= ? ORDER BY id",
-            (self._agent, at, at, 1e18 if known_at is None else known_at),
-        )
-        return [r[0] for r in rows]
-
     def selection(
         self,
         at: float,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentmem.language import STOP_WORDS
-from agentmem.store.candidates import bm25, frequencies, idf, most_shared
 from agentmem.store.database import Database, marks
+from agentmem.store.postings import bm25, frequencies, idf, most_shared
 from agentmem.store.selection import EVERYTHING, Selection
 from agentmem.store.tokenizer import MAX_TERM_CHARS, TOKENIZE, spaced, tokens_of
 from agentmem.terms import pairs, term_numbers

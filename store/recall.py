@@ -16,9 +16,6 @@ from agentmem.store.term_lists import TermLists, findings
 from agentmem.times import format_time, utc_seconds
 from agentmem.types import Draft, Message, ToolCall
 
-SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""What `str.strip` takes off, as a class of GLOB."""
-
 
 def encode_calls(calls: tuple[ToolCall, ...]) -> str | None:
     """Tool calls as a JSON column."""
@@ -207,14 +204,6 @@ class Recall:
         )
         return [r[0] for r in rows]
 
-    def between(self, since: float | None, until: float | None) -> list[int]:
-        """Ids of messages whose time is in [since, until] (seconds, UTC)."""
-        rows = self._db.rows(
-            "SELECT id FROM messages WHERE agent_id = ? AND at_utc >= ? AND at_utc <= ? ORDER BY id",
-            (self._agent, -1e18 if since is None else since, 1e18 if until is None else until),
-        )
-        return [r[0] for r in rows]
-
     def selection(
         self,
         since: float | None = None,
@@ -253,21 +242,6 @@ class Recall:
 
     def _scan(self, where: str, parameters: Sequence[Any]) -> Scan:
         return Scan(f"SELECT id FROM messages WHERE agent_id = ? AND {where}", (self._agent, *parameters))
-
-    def rows(self, ids: Sequence[int]) -> list[tuple[int, float, str | None, str | None, str]]:
-        """(id, seconds UTC, name, session, role) of those of `ids` that are searched, by id ascending."""
-        found: list[tuple[int, float, str | None, str | None, str]] = []
-        for chunk in in_chunks(sorted(set(ids))):
-            rows = self._db.rows(
-                "SELECT id, at_utc, name, session, role, content GLOB ? FROM messages WHERE agent_id = ?"
-                f" AND id IN ({marks(chunk)}) AND role IN ('user', 'assistant') AND derived = 0 ORDER BY id",
-                (f"*[^{SPACES}]*", self._agent, *chunk),
-            )
-            # Some hold no more than blanks, or what was said in a tool call: those are read.
-            unsure = [r[0] for r in rows if not r[5]]
-            spoken = {m.id for m in self.get(unsure) if m.searchable} if unsure else set()
-            found += [(r[0], r[1], r[2], r[3], r[4]) for r in rows if r[5] or r[0] in spoken]
-        return found
 
     @staticmethod
     def _message(row: sqlite3.Row) -> Message:

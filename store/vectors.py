@@ -254,20 +254,6 @@ class Vectors:
             found += [r[0] for r in self._db.rows(sql, (self._agent, tier, *chunk))]
         return found
 
-    def rows_of(self, tier: str, record_ids: Sequence[int]) -> list[tuple[int, NDArray[np.float32]]]:
-        """(record id, unit row) of every vector of some records."""
-        import numpy as np
-
-        found: list[tuple[int, NDArray[np.float32]]] = []
-        for chunk in in_chunks(record_ids):
-            sql = (
-                "SELECT v.record_id, e.vector FROM vectors v JOIN embeddings e ON e.embedder_id = v.embedder_id"
-                f" AND e.hash = v.hash WHERE v.agent_id = ? AND v.tier = ? AND v.record_id IN ({marks(chunk)})"
-            )
-            for r in self._db.rows(sql, (self._agent, tier, *chunk)):
-                found.append((r[0], np.frombuffer(r[1], "<f4")))
-        return found
-
     def parts_of(
         self, tier: str, record_ids: Sequence[int]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:

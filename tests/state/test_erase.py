@@ -88,8 +88,8 @@ def test_the_vectors_go_from_sqlite_and_from_the_index_file(memory_factory: Make
     fill(memory, 5)
     memory.observe("user", SECRET, key="secret")
     memory.search("xylophone")
-    found = memory.records.vectors.rows_of("recall", [6])
-    raw = found[0][1].astype("<f4").tobytes()
+    _, _, found = memory.records.vectors.parts_of("recall", [6])
+    raw = found[0].astype("<f4").tobytes()
     memory.records.dense["recall"].write()
     assert sum(raw in p.read_bytes() for p in files_of(memory)) >= 2
     memory.erase(key="secret")

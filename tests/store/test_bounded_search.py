@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmem.store import lexical as module
-from agentmem.store.candidates import bm25, frequencies, idf, most_shared
 from agentmem.store.database import Database
 from agentmem.store.lexical import Lexical
+from agentmem.store.postings import bm25, frequencies, idf, most_shared
 from agentmem.store.selection import Selection
 from agentmem.terms import term_numbers
 
