@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from agentmem import drafts
 from agentmem.crashpoints import crash_point
+from agentmem.drafts import Taken
 from agentmem.errors import InvalidInputError, UnknownNameError
 from agentmem.times import parse_time, utc_seconds
 from agentmem.types import Draft, IngestReport, Passage
@@ -91,20 +91,6 @@ def _check_words(name: str, given: Any) -> None:
         drafts.check_text(name, word)
 
 
-@dataclass(slots=True)
-class _Taken:
-    """What came of the rows so far."""
-
-    read: int = 0
-    stored: int = 0
-    skipped: int = 0
-    conflicts: list[Mapping[str, Any]] = field(default_factory=list)
-    malformed: list[Mapping[str, Any]] = field(default_factory=list)
-
-    def report(self) -> IngestReport:
-        return IngestReport(self.read, self.stored, self.skipped, tuple(self.conflicts), tuple(self.malformed))
-
-
 def archive_many(
     memory: Memory,
     rows: Iterable[Mapping[str, Any]],
@@ -120,7 +106,7 @@ def archive_many(
     InvalidInputError is raised. A killed run loses nothing that was committed; run again, it skips what is there by
     its key. `progress` is called with the number of rows read.
     """
-    taken = _Taken()
+    taken = Taken()
     if strict:
         rows = list(rows)
         _refuse(memory, rows)
@@ -136,10 +122,10 @@ def archive_many(
     return taken.report()
 
 
-def _store(memory: Memory, batch: Sequence[tuple[int, Mapping[str, Any]]], taken: _Taken) -> None:
+def _store(memory: Memory, batch: Sequence[tuple[int, Mapping[str, Any]]], taken: Taken) -> None:
     records, now = memory.records, memory.clock()
     # Counted apart: a transaction that fails reports nothing.
-    done = _Taken()
+    done = Taken()
     with memory.store.write():
         first = records.archival.next_id()
         new: list[Passage] = []

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from agentmem.errors import InvalidInputError
 from agentmem.times import parse_time, utc_seconds
-from agentmem.types import Draft
+from agentmem.types import Draft, IngestReport
 
 ROLES = ("user", "assistant", "system", "tool")
 MAX_LABEL_CHARS = 500
+
+
+@dataclasses.dataclass(slots=True)
+class Taken:
+    """What came of the rows from outside so far."""
+
+    read: int = 0
+    stored: int = 0
+    skipped: int = 0
+    conflicts: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+    malformed: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+
+    def report(self) -> IngestReport:
+        """As it stands."""
+        return IngestReport(self.read, self.stored, self.skipped, tuple(self.conflicts), tuple(self.malformed))
 
 
 def check_text(field: str, text: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentmem import drafts
 from agentmem.crashpoints import crash_point
+from agentmem.drafts import Taken
 from agentmem.errors import InvalidInputError
 from agentmem.types import Draft, IngestReport, Message
 
@@ -18,16 +19,6 @@ BATCH = 128
 Row = Mapping[str, Any] | Draft | str
 
 
-class _Report:
-    def __init__(self) -> None:
-        self.read = self.stored = self.skipped = 0
-        self.conflicts: list[Mapping[str, Any]] = []
-        self.malformed: list[Mapping[str, Any]] = []
-
-    def freeze(self) -> IngestReport:
-        return IngestReport(self.read, self.stored, self.skipped, tuple(self.conflicts), tuple(self.malformed))
-
-
 def ingest(
     memory: Memory, rows: Iterable[Row], *, strict: bool, progress: Callable[[int], None] | None
 ) -> IngestReport:
@@ -35,19 +26,19 @@ def ingest(
 
     A killed run loses nothing that was committed; run again, it skips what is there by its key.
     """
-    report = _Report()
+    taken = Taken()
     if strict:
         rows = list(rows)
         _refuse(memory, rows)
     lines = enumerate(rows, 1)
     while batch := list(islice(lines, BATCH)):
-        _store(memory, list(_parsed(batch, report)), report)
+        _store(memory, list(_parsed(batch, taken)), taken)
         crash_point("ingest.stored")
         memory.catch_up()
         crash_point("ingest.embedded")
         if progress is not None:
-            progress(report.read)
-    return report.freeze()
+            progress(taken.read)
+    return taken.report()
 
 
 def parse(row: Row) -> Draft:
@@ -57,18 +48,18 @@ def parse(row: Row) -> Draft:
     return drafts.from_line(row) if isinstance(row, str) else drafts.from_mapping(row)
 
 
-def _parsed(batch: list[tuple[int, Row]], report: _Report) -> Iterator[tuple[int, Draft]]:
+def _parsed(batch: list[tuple[int, Row]], taken: Taken) -> Iterator[tuple[int, Draft]]:
     for number, row in batch:
         if isinstance(row, str) and not row.strip():
             continue
-        report.read += 1
+        taken.read += 1
         try:
             yield number, parse(row)
         except InvalidInputError as e:
-            report.malformed.append({"line": number, "reason": e.message})
+            taken.malformed.append({"line": number, "reason": e.message})
 
 
-def _store(memory: Memory, batch: list[tuple[int, Draft]], report: _Report) -> None:
+def _store(memory: Memory, batch: list[tuple[int, Draft]], taken: Taken) -> None:
     try:
         with memory.store.write():
             known = memory.records.recall.by_keys({d.key for _, d in batch if d.key is not None})
@@ -77,9 +68,9 @@ def _store(memory: Memory, batch: list[tuple[int, Draft]], report: _Report) -> N
             for number, draft in batch:
                 if draft.key is not None and draft.key in seen:
                     if seen[draft.key] == draft.content:
-                        report.skipped += 1
+                        taken.skipped += 1
                     else:
-                        report.conflicts.append(
+                        taken.conflicts.append(
                             {"line": number, "id": draft.key, "reason": "the id stands for another message"}
                         )
                     continue
@@ -92,7 +83,7 @@ def _store(memory: Memory, batch: list[tuple[int, Draft]], report: _Report) -> N
     except BaseException:
         memory.pager.forget()
         raise
-    report.stored += len(stored)
+    taken.stored += len(stored)
 
 
 def _page_out(memory: Memory, stored: list[Message]) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agentmem.store.gpu_index import GpuCopy
+
 # Copied at a time, under the store's lock.
 PART_BYTES = 2 << 20
 # Up to here a set in a bloom filter is looked up faster than a map of bits over all ids is made.
@@ -132,27 +134,15 @@ def read_rows(parts: Mapping[str, bytes], dim: int) -> Iterator[tuple[NDArray[np
         raise IndexDamagedError(f"the index's parts can't be read: {e}") from e
 
 
-class FaissIndex:
-    """`IndexIDMap(IndexFlatIP)`. Exact: it scans all rows, about 0.1 ms for a thousand of 384 dimensions."""
+class FaissRows:
+    """What FAISS's indexes have in common here: rows under ids that come and go, and a copy on a GPU to drop then."""
 
-    kind = "faiss-flat"
-
-    def __init__(self, dim: int) -> None:
-        from agentmem.store.gpu_index import GpuCopy
-
-        faiss = load_faiss()
-        self.dim = dim
-        self._index = faiss.IndexIDMap(faiss.IndexFlatIP(dim))
-        self._highest = -1
-        self._copy = GpuCopy.wanted(faiss)
+    _index: Any
+    _highest: int
+    _copy: GpuCopy | None
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
-
-    @property
-    def nbytes(self) -> int:
-        """Rows and ids."""
-        return len(self) * (4 * self.dim + 8)
 
     def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Add or replace rows; `vectors` is (len(ids), dim). FAISS itself would keep both rows of one id."""
@@ -170,7 +160,7 @@ class FaissIndex:
             self._copy.drop()
 
     def remove(self, ids: NDArray[np.int64]) -> int:
-        """Remove ids; unknown ones are ignored. One pass over the rows, however many go."""
+        """Remove ids; unknown ones are ignored. One pass over the ids, however many go."""
         import numpy as np
 
         if not len(ids) or not len(self):
@@ -179,6 +169,26 @@ class FaissIndex:
             self._copy.drop()
         chosen = load_faiss().IDSelectorBatch(np.ascontiguousarray(ids, np.int64))
         return int(self._index.remove_ids(chosen))
+
+
+class FaissIndex(FaissRows):
+    """`IndexIDMap(IndexFlatIP)`. Exact: it scans all rows, about 0.1 ms for a thousand of 384 dimensions."""
+
+    kind = "faiss-flat"
+
+    def __init__(self, dim: int) -> None:
+        from agentmem.store.gpu_index import GpuCopy
+
+        faiss = load_faiss()
+        self.dim = dim
+        self._index = faiss.IndexIDMap(faiss.IndexFlatIP(dim))
+        self._highest = -1
+        self._copy = GpuCopy.wanted(faiss)
+
+    @property
+    def nbytes(self) -> int:
+        """Rows and ids."""
+        return len(self) * (4 * self.dim + 8)
 
     def search(
         self,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentmem.errors import IndexDamagedError
-from agentmem.store.faiss_index import PART_BYTES, Chosen, last_of_each, load_faiss, one_thread
+from agentmem.store.faiss_index import PART_BYTES, Chosen, FaissRows, load_faiss, one_thread
 from agentmem.store.gpu_index import GpuCopy
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ ALLOWED_SHARE = 0.5
 anywhere, not only near the query."""
 
 
-class IvfIndex:
+class IvfIndex(FaissRows):
     """`IndexIVFScalarQuantizer`, 8 bits a dimension. `rows(ids)` gives the ids that exist and their float32 rows.
 
     `lists` are the lists' centres, (number, dim); `ranges` the lowest and highest value of each dimension, (2, dim).
@@ -83,9 +83,6 @@ class IvfIndex:
         if self._copy is not None:
             self._copy.drop()
 
-    def __len__(self) -> int:
-        return int(self._index.ntotal)
-
     @property
     def nbytes(self) -> int:
         """Codes, ids and centres."""
@@ -95,32 +92,6 @@ class IvfIndex:
     def num_lists(self) -> int:
         """How many lists there are."""
         return len(self._lists)
-
-    def add(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Add or replace rows; `vectors` is (len(ids), dim)."""
-        import numpy as np
-
-        ids, vectors = last_of_each(ids.astype(np.int64), vectors)
-        if not len(ids):
-            return
-        if int(ids.min()) <= self._highest:
-            self.remove(ids)
-        rows = np.ascontiguousarray(vectors, np.float32)
-        self._index.add_with_ids(rows, ids)
-        self._highest = max(self._highest, int(ids.max()))
-        if self._copy is not None:
-            self._copy.drop()
-
-    def remove(self, ids: NDArray[np.int64]) -> int:
-        """Remove ids; unknown ones are ignored. One pass over the ids of all lists (3 ms a million), whatever goes."""
-        import numpy as np
-
-        if not len(ids) or not len(self):
-            return 0
-        if self._copy is not None:
-            self._copy.drop()
-        chosen = load_faiss().IDSelectorBatch(np.ascontiguousarray(ids, np.int64))
-        return int(self._index.remove_ids(chosen))
 
     def search(
         self,
