@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from agentmem.config import AgentConfig, MemoryConfig
     from agentmem.errors import AgentMemError
     from agentmem.memory import Memory
-    from agentmem.types import Citation, Draft, Hit, IngestReport, Message, Page, Passage, Prompt, Reply, ReplyChunk
+    from agentmem.reports import IngestReport
+    from agentmem.types import Citation, Draft, Hit, Message, Page, Passage, Prompt, Reply, ReplyChunk
 
 # Resolved at first use, so that importing the package costs nothing.
 _HOMES = {
@@ -31,7 +32,7 @@ _HOMES = {
     "Citation": "types",
     "Draft": "types",
     "Hit": "types",
-    "IngestReport": "types",
+    "IngestReport": "reports",
     "Memory": "memory",
     "MemoryConfig": "config",
     "Message": "types",

@@ -8,37 +8,37 @@ back to the model and forces a heartbeat; the same failure twice ends the turn; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agentmem import drafts, registry
-from agentmem.citing import cited, clean, page_payload
+from agentmem.actions import action_schema
+from agentmem.answering import answer, interpret
+from agentmem.citing import clean, page_payload
 from agentmem.context import fingerprint
-from agentmem.errors import BadCompletionError, RepeatedFailureError, StepLimitError
+from agentmem.encoding import ToolMode
+from agentmem.errors import BadCompletionError, ConfigError, ContextOverflowError, RepeatedFailureError, StepLimitError
 from agentmem.memory import Memory
-from agentmem.parsing import StreamFilter, strip_thinking, text_calls
-from agentmem.planning import Ask, Fitted, Shape
-from agentmem.protocols import Backend, StreamingBackend
-from agentmem.summary import by_backend, without_model
+from agentmem.planning import Ask, Fitted, Shape, head_cost
+from agentmem.prefix import PrefixTracker, measured
+from agentmem.protocols import Backend, ModelBackend, PromptTokenizer
+from agentmem.steps import carry_out
+from agentmem.summarising import ModelSummariser
+from agentmem.summary import without_model
 from agentmem.times import clock_words, parse_time
-from agentmem.tools import SPECS, Toolbox, ToolResult
+from agentmem.tools import SPECS, ToolResult
+from agentmem.turn import Turn
 from agentmem.types import (
-    EMPTY_PAGE,
-    Answer,
-    Block,
+    ChatMessage,
     Completion,
     Draft,
     Event,
-    Ledger,
     Message,
-    Page,
     Pressure,
     Reply,
     ReplyChunk,
     Request,
     ToolCall,
-    Usage,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -46,31 +46,13 @@ if TYPE_CHECKING:
     from agentmem.summary import Summarise
 
 
-@dataclass(slots=True)
-class _Turn:
-    """A turn in progress."""
-
-    user: Message
-    asked_at: datetime
-    store: bool
-    messages: list[Message]
-    steps: int = 0
-    empty: int = 0
-    flushed: bool = False
-    warned: bool = False
-    page: Page | None = None
-    ledger: Ledger | None = None
-    usage: Usage = field(default_factory=Usage)
-    said: list[str] = field(default_factory=list)
-    answer: Answer | None = None
-    failure: tuple[str, str, str] | None = None
-    events: list[Event] = field(default_factory=list)
-
-
 class Agent:
     """An agent over a memory. `backend` is a spec ("extractive", "openai:URL#MODEL") or an object.
 
     The backend's window is used where it says one and the memory was not given one.
+
+    Raises ConfigError for a window larger than the backend's and for a tool mode that it can't serve, and
+    ContextOverflowError when system, tools and core memory leave no room for a prompt.
     """
 
     def __init__(
@@ -87,11 +69,60 @@ class Agent:
         self.config = config if config is not None else AgentConfig.create(**settings)
         made = registry.make_backend(backend, memory.embedder) if isinstance(backend, str) else backend
         self.backend: Backend = made
-        native = self.backend.native_tools and self.config.tools
-        memory.use(Shape(self.backend.counter, SPECS if native else (), native), self.backend.context_window)
-        self._summarise: Summarise = without_model
-        if self.backend.native_tools:
-            self._summarise = by_backend(self.backend, lambda reason: self._note("summary_fallback", reason))
+        try:
+            self._fit_backend()
+        except BaseException:
+            if isinstance(backend, str):
+                made.close()
+            raise
+        self._prefixes = PrefixTracker()
+        self._mismatched = 0
+        self.summariser = ModelSummariser(
+            memory, made, lambda reason: self._note("summary_fallback", reason), self.config.cache_salt
+        )
+        self._summarise: Summarise = self.summariser if self.shape.model else without_model
+
+    @property
+    def shape(self) -> Shape:
+        """How the backend sees a prompt."""
+        return self.memory.shape
+
+    def _fit_backend(self) -> None:
+        """Lay prompts out for the backend, and see at once whether one can fit."""
+        backend, memory = self.backend, self.memory
+        window = backend.context_window
+        given = memory.config.window_tokens
+        if window is not None and "window_tokens" in memory.config.model_fields_set and given > window:
+            raise ConfigError(
+                "window_tokens", given, f"is more than the {window} tokens of {backend.name}",
+                hint=f"give --window {window} or less, or serve the model with a larger one",
+            )  # fmt: skip
+        mode = self._mode()
+        memory.use(Shape(backend.counter, SPECS if mode == "native" else (), mode), window)
+        if mode == "none":
+            return
+        epoch, _ = memory.pager.state()
+        needed, most = head_cost(epoch, self.shape), memory.budget.max_tokens
+        if needed >= most:
+            raise ContextOverflowError(
+                f"the system instructions, tools and core memory (window {memory.config.window_tokens}, of which "
+                f"{memory.config.reserve} are kept for the reply)",
+                needed, most, hint="give a larger --window, a smaller --reserve, or shorten the core-memory blocks",
+            )  # fmt: skip
+
+    def _mode(self) -> ToolMode:
+        backend, wanted = self.backend, self.config.tools
+        if isinstance(backend, ModelBackend):
+            able = backend.tool_modes() if wanted != "off" else ("off",)
+        else:
+            able = ("native", "off") if backend.native_tools else ("none",)
+        if wanted == "auto" or able == ("none",):
+            return able[0]
+        if wanted not in able:
+            raise ConfigError(
+                "tools", wanted, f"{backend.name} can't do that", hint=f"it can do: {', '.join(able)}, or give auto"
+            )
+        return wanted
 
     def send(
         self, text: str, *, name: str | None = None, at: datetime | str | None = None, store: bool = True
@@ -134,19 +165,20 @@ class Agent:
                 turn.steps += 1
                 fitted = self._prompt(turn)
                 completion = Completion("")
-                for piece in self._answer(self._request(turn, fitted), stream):
+                for piece in answer(self.backend, self._request(turn, fitted), self.shape.mode, stream):
                     if isinstance(piece, Completion):
                         completion = piece
                     else:
                         visible += piece
                         yield ReplyChunk(self._joined(turn, visible, piece))
+                self._compare(turn, fitted, completion)
                 done, more = self._take(turn, completion, visible)
                 visible = ""  # stored now: a reader who leaves from here on stops nothing
                 if more:
                     yield ReplyChunk(more)
                 if done:
                     break
-            yield ReplyChunk("", self._reply(turn))
+            yield ReplyChunk("", turn.reply())
         except (GeneratorExit, KeyboardInterrupt):
             self._stopped(turn, visible)
             raise
@@ -154,20 +186,20 @@ class Agent:
             self.memory.on_event = listener
 
     @staticmethod
-    def _joined(turn: _Turn, visible: str, piece: str) -> str:
+    def _joined(turn: Turn, visible: str, piece: str) -> str:
         """A piece of this step's text; the first one stands on a line of its own after an earlier step's."""
         return f"\n{piece}" if turn.said and len(visible) == len(piece) else piece
 
-    def _stopped(self, turn: _Turn, visible: str) -> None:
+    def _stopped(self, turn: Turn, visible: str) -> None:
         """Keep what the user has seen of a reply that they stopped."""
         if turn.store and (text := clean(visible).strip()):
             with self.memory.store.write():
-                draft = Draft("assistant", text, at=turn.asked_at, derived=not self.backend.native_tools)
+                draft = Draft("assistant", text, at=turn.asked_at, derived=not self.shape.model)
                 self.memory.append([draft])
                 self.memory.touch(turn.page, turn.asked_at)
                 self.memory.log("stopped", {"turn": turn.user.id, "step": turn.steps})
 
-    def _begin(self, text: str, name: str | None, at: datetime | None, store: bool) -> _Turn:
+    def _begin(self, text: str, name: str | None, at: datetime | None, store: bool) -> Turn:
         memory = self.memory
         asked_at = at or memory.clock()
         flushed = False
@@ -179,9 +211,9 @@ class Agent:
         else:
             number = memory.records.recall.last_id() + 1
             user = Message(number, "user", text, asked_at, asked_at, name)
-        return _Turn(user, asked_at, store, [user], flushed=flushed)
+        return Turn(user, asked_at, store, [user], flushed=flushed)
 
-    def _prompt(self, turn: _Turn) -> Fitted:
+    def _prompt(self, turn: Turn) -> Fitted:
         memory = self.memory
         fitted = self._fitted(turn)
         first = memory.pager.state()[0].first_message
@@ -195,7 +227,7 @@ class Agent:
         turn.ledger = turn.ledger or fitted.ledger
         return fitted
 
-    def _fitted(self, turn: _Turn) -> Fitted:
+    def _fitted(self, turn: Turn) -> Fitted:
         memory = self.memory
         epoch, queued = memory.pager.state()
         queue = [m for m in queued if m.id < turn.user.id]
@@ -204,7 +236,7 @@ class Agent:
             turn=tuple(turn.messages),
             clock=clock_words(turn.asked_at),
             pressure=turn.warned,
-            last_step=turn.steps == self.config.max_steps and memory.shape.native_tools,
+            last_step=turn.steps == self.config.max_steps and self.shape.calls,
             page=turn.page,
             page_share=memory.page_share,
             page_min=memory.budget.page_floor,
@@ -214,7 +246,7 @@ class Agent:
         said = turn.user.content
         return memory.fit(ask, epoch, queue, memory.budget.max_tokens, said, turn.asked_at)
 
-    def _log_prompt(self, turn: _Turn, fitted: Fitted) -> None:
+    def _log_prompt(self, turn: Turn, fitted: Fitted) -> None:
         memory = self.memory
         prompt = {
             "turn": turn.user.id,
@@ -229,10 +261,10 @@ class Agent:
                 memory.log("page_in", page_payload(turn.user, fitted.page))
             memory.log("prompt", prompt)
 
-    def _warn(self, turn: _Turn, epoch: int) -> bool:
+    def _warn(self, turn: Turn, epoch: int) -> bool:
         """The pressure note: once an epoch, not right after a flush, and only to a model that could act on it."""
         memory = self.memory
-        if not memory.shape.native_tools or not turn.store or turn.steps > 1 or turn.flushed:
+        if not self.shape.calls or not turn.store or turn.steps > 1 or turn.flushed:
             return False
         if memory.pager.pressure(memory.budget, memory.shape) is not Pressure.WARN:
             return False
@@ -243,61 +275,76 @@ class Agent:
             memory.log("pressure", {"epoch": epoch, "used": memory.pager.used(memory.budget, memory.shape)})
         return True
 
-    def _request(self, turn: _Turn, fitted: Fitted) -> Request:
-        blocks: tuple[Block, ...] = self.memory.records.journal.blocks()
-        last = turn.steps == self.config.max_steps
-        offered = SPECS if self.config.tools and (turn.store or self.memory.shape.native_tools) else ()
+    def _request(self, turn: Turn, fitted: Fitted) -> Request:
+        mode = self.shape.mode
+        only = "send_message" if turn.steps == self.config.max_steps and self.shape.calls else None
+        offered = SPECS if mode == "none" and self.config.tools != "off" and turn.store else self.shape.tools
         return Request(
             messages=tuple(w.message() for w in fitted.written),
             tools=offered,
             max_tokens=self.memory.config.reserve,
             temperature=self.config.temperature,
             seed=self.config.seed,
-            only_tool="send_message" if last and self.memory.shape.native_tools else None,
+            only_tool=only if mode == "native" else None,
+            schema=action_schema(only) if mode == "json" else None,
+            cache_salt=self.config.cache_salt,
             query=turn.user.content,
             page=fitted.page,
             asked_at=turn.asked_at,
-            blocks=blocks,
+            blocks=self.memory.records.journal.blocks(),
         )
 
-    def _answer(self, request: Request, stream: bool) -> Iterator[str | Completion]:
-        """The visible text in pieces, then the completion."""
-        if stream and isinstance(self.backend, StreamingBackend):
-            visible = StreamFilter()
-            completion: Completion | None = None
-            for chunk in self.backend.stream(request):
-                if piece := visible.feed(chunk.text):
-                    yield piece
-                completion = chunk.completion or completion
-            if completion is None:
-                raise BadCompletionError("the stream ended without a completion", hint="ask again")
-            # What was held back belongs to the text only if it was no tool call.
-            text, _ = text_calls(strip_thinking(completion.text), request.tools, 0)
-            if len(text) > len(visible.shown) and text.startswith(visible.shown):
-                yield text[len(visible.shown) :]
-            yield completion
+    def _compare(self, turn: Turn, fitted: Fitted, completion: Completion) -> None:
+        """Hold what was counted and what was thought reusable against what the backend says that it was."""
+        counter, used = self.backend.counter, completion.usage.prompt_tokens
+        turn.usage = turn.usage + completion.usage
+        if counter.exact and fitted.ledger.exact and used and used != fitted.ledger.total:
+            self._mismatch(turn, fitted.ledger.total, used)
+        report = self._prefixes.report(fitted, self._block_size())
+        divergence = ""
+        if isinstance(counter, PromptTokenizer) and completion.token_ids:
+            text, calls = interpret(completion, self.shape.mode, 1000 * turn.user.id + turn.steps)
+            said = Message(0, "assistant", text, turn.asked_at, turn.asked_at, tool_calls=calls)
+            divergence = counter.rerendered(self._as_sent(said), completion.token_ids)
+        self._prefixes.answered(completion, divergence)
+        if report is None:
             return
-        completions = self.backend.generate([request])
-        if len(completions) != 1:
-            raise BadCompletionError(f"the backend gave {len(completions)} completions for one request")
-        text, _ = text_calls(strip_thinking(completions[0].text), request.tools, 0)
-        if text:
-            yield text
-        yield completions[0]
+        report = measured(report, completion)
+        turn.prefixes.append(report)
+        if turn.store:
+            known = {
+                "turn": turn.user.id, "step": turn.steps, "tokens": report.tokens, "blocks": report.blocks,
+                "total": report.total, "cached": report.cached, "cause": report.cause,
+            }  # fmt: skip
+            self.memory.log("prefix", known | ({"divergence": divergence} if divergence else {}))
 
-    def _take(self, turn: _Turn, completion: Completion, visible: str) -> tuple[bool, str]:
+    def _as_sent(self, message: Message) -> ChatMessage:
+        from agentmem.queue import chat_message
+
+        return chat_message(message, None, mode=self.shape.mode)
+
+    def _block_size(self) -> int | None:
+        return self.backend.block_size if isinstance(self.backend, ModelBackend) else None
+
+    def _mismatch(self, turn: Turn, counted: int, used: int) -> None:
+        counter = self.backend.counter
+        cause = f"{counter.name} counts {counted} tokens, the backend {used}: another tokenizer or chat template"
+        payload = {"turn": turn.user.id, "step": turn.steps, "counted": counted, "used": used, "cause": cause}
+        if turn.store:
+            self.memory.log("token_mismatch", payload)
+        self.memory.notices.append(cause)
+        distrust = getattr(counter, "distrust", None)
+        if distrust is not None:
+            distrust(cause)
+
+    def _take(self, turn: Turn, completion: Completion, visible: str) -> tuple[bool, str]:
         """Store a step's output and its effects; whether the turn is done, and what else there is to show."""
         memory = self.memory
-        turn.usage = turn.usage + completion.usage
         turn.answer = completion.answer or turn.answer
-        text = clean(visible)
-        calls = completion.tool_calls
-        if not calls and self.config.tools:
-            text, calls = text_calls(clean(strip_thinking(completion.text)), SPECS, 1000 * turn.user.id + turn.steps)
-            text = clean(visible) or text
-        calls = tuple(
-            ToolCall(clean(c.id) or f"call_{n}", clean(c.name), clean(c.arguments)) for n, c in enumerate(calls)
-        )
+        text, calls = interpret(completion, self.shape.mode, 1000 * turn.user.id + turn.steps)
+        text = clean(visible) or text
+        if self.config.tools == "off":
+            calls = ()
         if not text and not calls:
             turn.empty += 1
             if turn.store:
@@ -305,7 +352,7 @@ class Agent:
             if turn.empty > 1 or turn.steps >= self.config.max_steps:
                 raise BadCompletionError("the model answered with nothing, twice", hint="ask again, or another model")
             return False, ""
-        results = self._effects(turn, text, calls, completion.derived)
+        results = carry_out(memory, turn, text, calls, completion.derived)
         shown = [r.message for r in results if r.message]
         before = len(turn.said) + bool(text)
         if text:
@@ -320,48 +367,7 @@ class Agent:
         again = any(r.heartbeat or r.failed for r in results) or not turn.said
         return not again or turn.steps >= self.config.max_steps, more
 
-    def _effects(self, turn: _Turn, text: str, calls: tuple[ToolCall, ...], derived: bool) -> list[ToolResult]:
-        """Carry out the calls; the output, the results and all effects commit together, or not at all."""
-        memory = self.memory
-        toolbox = Toolbox(memory, sources=(turn.user.ref,), read_only=not turn.store)
-        output = Draft("assistant", text, at=turn.asked_at, tool_calls=calls, derived=derived)
-        if not turn.store:
-            results = [toolbox.run(c) for c in calls]
-            self._keep_unstored(turn, output, calls, results)
-            return results
-        try:
-            with memory.store.write():
-                results = [toolbox.run(c) for c in calls]
-                tools = [
-                    Draft("tool", r.text, at=turn.asked_at, tool_call_id=c.id)
-                    for c, r in zip(calls, results, strict=True)
-                ]
-                turn.messages += memory.append([output, *tools])
-                memory.touch(turn.page, turn.asked_at)
-                memory.log(
-                    "step",
-                    {
-                        "turn": turn.user.id,
-                        "step": turn.steps,
-                        "message": turn.messages[-1 - len(tools)].id,
-                        "tools": [c.name for c in calls],
-                        "failed": [c.name for c, r in zip(calls, results, strict=True) if r.failed],
-                    },
-                )
-        except BaseException:
-            memory.pager.forget()
-            raise
-        return results
-
-    @staticmethod
-    def _keep_unstored(turn: _Turn, output: Draft, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
-        number = turn.messages[-1].id + 1
-        at = turn.asked_at
-        turn.messages.append(Message(number, "assistant", output.content, at, at, tool_calls=output.tool_calls))
-        for n, (call, result) in enumerate(zip(calls, results, strict=True), 1):
-            turn.messages.append(Message(number + n, "tool", result.text, at, at, tool_call_id=call.id))
-
-    def _check_repeated(self, turn: _Turn, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
+    def _check_repeated(self, turn: Turn, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
         failed = [(c.name, c.arguments, r.text) for c, r in zip(calls, results, strict=True) if r.failed]
         if failed and failed[-1] == turn.failure:
             if turn.store:
@@ -372,24 +378,6 @@ class Agent:
                 hint="the conversation so far is kept; rephrase, or use another model",
             )
         turn.failure = failed[-1] if failed else None
-
-    def _reply(self, turn: _Turn) -> Reply:
-        text = "\n".join(turn.said)
-        page = turn.page or EMPTY_PAGE
-        assert turn.ledger is not None
-        answer = turn.answer
-        return Reply(
-            text=text,
-            usage=turn.usage,
-            ledger=turn.ledger,
-            steps=turn.steps,
-            answer=answer.span if answer is not None else "",
-            citations=answer.citations if answer is not None else cited(text, page),
-            abstained=answer.abstained if answer is not None else False,
-            confidence=answer.confidence if answer is not None else None,
-            page=page,
-            events=tuple(turn.events),
-        )
 
     def _note(self, kind: str, reason: str) -> None:
         self.memory.notices.append(reason)

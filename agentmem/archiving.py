@@ -11,8 +11,9 @@ from agentmem import drafts
 from agentmem.crashpoints import crash_point
 from agentmem.drafts import Taken
 from agentmem.errors import InvalidInputError, UnknownNameError
+from agentmem.reports import IngestReport
 from agentmem.times import parse_time, utc_seconds
-from agentmem.types import Draft, IngestReport, Passage
+from agentmem.types import Draft, Passage
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agentmem.errors import ConfigError
 
@@ -76,5 +76,14 @@ class AgentConfig(_Settings):
     """Model calls a turn, the reply included."""
     temperature: float = Field(0.0, ge=0, le=2)
     seed: int | None = None
-    tools: bool = True
-    """Offer the memory tools to backends that call tools."""
+    tools: Literal["auto", "native", "json", "off"] = "auto"
+    """How the memory tools reach a model: by its own tool calls, as JSON actions under a schema, not at all; `auto` is
+    the first of these that the backend can do. True and False stand for `auto` and `off`."""
+    cache_salt: str | None = Field(None, min_length=1, max_length=256)
+    """Agents of different salts share no cached prefix on the engine: for tenants that must not learn of each other by
+    its timing. It costs the sharing of the instructions."""
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _tools(cls, value: object) -> object:
+        return ("off", "auto")[value] if isinstance(value, bool) else value

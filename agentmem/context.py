@@ -16,15 +16,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentmem import prompts
+from agentmem.encoding import ToolMode
 from agentmem.paging import page_text
+from agentmem.parsing import defused
 from agentmem.queue import Cut, chat_message
-from agentmem.types import SECTIONS, ChatMessage, Epoch, Ledger, Message, Page, PageItem, Role, ToolCall, ToolSpec
-
-if TYPE_CHECKING:
-    from agentmem.protocols import TokenCounter
+from agentmem.types import ChatMessage, Epoch, Message, Page, PageItem, Role, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class PromptPlan:
     clock: str = ""
     pressure: bool = False
     last_step: bool = False
-    native_tools: bool = False
+    mode: ToolMode = "none"
     template: int = prompts.TEMPLATE
 
     def to_payload(self) -> dict[str, Any]:
@@ -60,6 +59,8 @@ class PromptPlan:
     def from_payload(cls, payload: Mapping[str, Any]) -> PromptPlan:
         """The inverse of `to_payload`."""
         values = dict(payload)
+        if "native_tools" in values:  # until template 1
+            values["mode"] = "native" if values.pop("native_tools") else "none"
         for name in ("cuts", "pieces"):
             values[name] = tuple(tuple(v) for v in values[name])
         values["turn"], values["bare_calls"] = tuple(values["turn"]), tuple(values["bare_calls"])
@@ -89,19 +90,18 @@ def render(
     Raises KeyError for a message that is not there.
     """
     cuts: dict[int, Cut] = {i: (head, tail) for i, head, tail in plan.cuts}
-    system = prompts.SYSTEM_MODEL if plan.native_tools else prompts.SYSTEM_EXTRACTIVE
-    head = [("system", system)]
+    head = [("system", prompts.system_text(plan.mode))]
     if epoch.blocks:
-        head.append(("core", prompts.core_text(epoch.blocks)))
+        head.append(("core", defused(prompts.core_text(epoch.blocks))))
     if plan.summary and epoch.summary:
-        head.append(("summary", prompts.summary_text(epoch.summary)))
+        head.append(("summary", defused(prompts.summary_text(epoch.summary))))
     written = [Written("system", tuple(head))]
     for i in range(plan.first, plan.last + 1):
         if i in messages:
-            _add(written, chat_message(messages[i], cuts.get(i), i in plan.bare_calls), "queue")
+            _add(written, chat_message(messages[i], cuts.get(i), i in plan.bare_calls, plan.mode), "queue")
     tail: list[tuple[str, str]] = []
     if items:
-        tail.append(("tail", prompts.memory_text(page_text(items))))
+        tail.append(("tail", prompts.memory_text(defused(page_text(items)))))
     if plan.clock:
         tail.append(("tail", f"Now: {plan.clock}"))
     if plan.pressure:
@@ -114,7 +114,7 @@ def render(
     if tail:
         _merge(written, Written("user", tuple(tail)))
     for i in plan.turn[1:]:
-        _add(written, chat_message(messages[i], cuts.get(i), i in plan.bare_calls), "queue")
+        _add(written, chat_message(messages[i], cuts.get(i), i in plan.bare_calls, plan.mode), "queue")
     if plan.last_step:
         _merge(written, Written("user", (("tail", prompts.LAST_STEP_NOTE),)))
     return tuple(written)
@@ -140,26 +140,6 @@ def fingerprint(written: Sequence[Written]) -> str:
     """SHA-256 of the prompt's bytes."""
     text = json.dumps([w.message().to_dict() for w in written], ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
-
-
-def ledger(written: Sequence[Written], tools: Sequence[ToolSpec], counter: TokenCounter, max_tokens: int) -> Ledger:
-    """Tokens per section. The sections sum to the total; the chat template's own wrappers are `template`."""
-    sections = dict.fromkeys(SECTIONS, 0)
-    for w in written:
-        for section, text in w.segments:
-            sections[section] += counter.count(text)
-        for call in w.tool_calls:
-            sections["queue"] += counter.count(call.name) + counter.count(call.arguments)
-    for tool in tools:
-        sections["system"] += counter.count(json.dumps(tool.to_dict(), sort_keys=True))
-    total = counter.count_prompt([w.message() for w in written], tools)
-    rest = total - sum(sections.values())
-    sections["template"] = max(0, rest)
-    if rest < 0:
-        # Tokens merged over a border between sections: they belong to the section of their first byte.
-        largest = max(SECTIONS, key=lambda s: sections[s])
-        sections[largest] += rest
-    return Ledger(total, max_tokens, sections, counter.name, counter.exact)
 
 
 def shown_keys(

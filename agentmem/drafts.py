@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentmem.errors import InvalidInputError
+from agentmem.reports import IngestReport
 from agentmem.times import parse_time, utc_seconds
-from agentmem.types import Draft, IngestReport
+from agentmem.types import Draft
 
 ROLES = ("user", "assistant", "system", "tool")
 MAX_LABEL_CHARS = 500

@@ -10,7 +10,8 @@ from agentmem import drafts
 from agentmem.crashpoints import crash_point
 from agentmem.drafts import Taken
 from agentmem.errors import InvalidInputError
-from agentmem.types import Draft, IngestReport, Message
+from agentmem.reports import IngestReport
+from agentmem.types import Draft, Message
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory

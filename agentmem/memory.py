@@ -19,6 +19,7 @@ from agentmem.errors import InvalidInputError, UnknownNameError
 from agentmem.memory_reads import MemoryReads
 from agentmem.pager import Pager
 from agentmem.planning import Ask, Fitted, Shape, fit
+from agentmem.reports import IngestReport
 from agentmem.summary import Summarise, without_model
 from agentmem.times import clock_words, parse_time, system_clock, utc_seconds
 from agentmem.tokens import approximate_counter
@@ -27,7 +28,6 @@ from agentmem.types import (
     Draft,
     Epoch,
     Event,
-    IngestReport,
     Message,
     Page,
     Passage,
@@ -273,7 +273,7 @@ class Memory(MemoryReads):
     @property
     def page_share(self) -> float:
         """The page-in's share in a turn: a model's queue is not shortened for it, since its prefix is worth keeping."""
-        return 0.0 if self.shape.native_tools else PAGE_SHARE
+        return 0.0 if self.shape.model else PAGE_SHARE
 
     def pageable(self) -> bool:
         """Whether memory holds anything outside the queue."""

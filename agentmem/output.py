@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from agentmem.reports import IngestReport
 from agentmem.times import format_time
-from agentmem.types import Citation, Hit, IngestReport, Ledger, Page, Prompt, Reply
+from agentmem.types import Citation, Hit, Ledger, Page, Prompt, Reply
 
 
 def hit(h: Hit) -> dict[str, Any]:

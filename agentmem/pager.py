@@ -158,11 +158,11 @@ class Pager:
         return new
 
     def _measure(self, budget: Budget, shape: Shape) -> int:
-        by = (shape.counter, budget.entry_tokens)
+        by = (shape, budget.entry_tokens)
         if self._measured_by is None or self._measured_by[0] is not by[0] or self._measured_by[1] != by[1]:
             self._costs, self._tokens, self._measured_by = [], 0, by
         for message in self._queue[len(self._costs) :]:
-            cost = message_cost(message, budget.entry_tokens, shape.counter)
+            cost = message_cost(message, budget.entry_tokens, shape)
             self._costs.append(cost)
             self._tokens += cost
         return self._tokens

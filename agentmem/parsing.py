@@ -17,9 +17,21 @@ _THINK = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re
 _TAG = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
 _END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _ORPHAN = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_TEXT_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+_TEXT_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_NAME = re.compile(r'"name"\s*:\s*"([\w.-]{1,64})"')
 _FENCE = re.compile(r"\A```(?:json)?\s*(\{.*\})\s*```\Z", re.DOTALL)
+# What chat templates mark roles and results with: a text that somebody wrote must not turn into such a mark.
+_ROLE_MARK = re.compile(
+    r"<(?=\|[^|<>\n]{1,40}\|>)|<(?=｜[^｜<>\n]{1,40}｜>)|<(?=/?(?:start_of_turn|end_of_turn)>)"
+    r"|<(?=/?(?:tool_call|tool_response|memory)>)"
+    r"|<(?=</?SYS>>)|\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS)\])"
+)
 MAX_STRING_CHARS = 20_000
+NO_NAME = "?"
+"""The name of a call in which none can be read."""
+MALFORMED_CHARS = 400
+CUT_OFF = "cut off"
+"""What the arguments of a call begin with that ended with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,11 @@ class FormatProblem:
     """What is wrong with a call, said to the model."""
 
     text: str
+
+
+def defused(text: str) -> str:
+    """The text with marks of roles broken by a zero-width space, so that no message can pass for another's."""
+    return _ROLE_MARK.sub(lambda m: m.group() + "\u200b", text) if "<" in text or "[" in text else text
 
 
 def strip_thinking(text: str) -> str:
@@ -40,27 +57,37 @@ def strip_thinking(text: str) -> str:
 
 
 def text_calls(text: str, tools: Sequence[ToolSpec], first_id: int) -> tuple[str, tuple[ToolCall, ...]]:
-    """Tool calls that a model without native ones wrote as text, and the text without them.
+    """Tool calls that a model wrote as text, and the text without them.
 
-    Taken are `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, and a whole reply that is one such object.
+    Taken are `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, closed or cut off, and a whole reply that is
+    one such object. What stands in a `<tool_call>` and is no such object becomes a call that fails in the model's
+    sight; its text is never shown, and never run.
     """
-    names = {t.name for t in tools}
     found: list[ToolCall] = []
+    for raw in _TEXT_CALL.findall(text):
+        found.append(_text_call(raw.strip(), f"call_{first_id + len(found)}"))
+    if found:
+        return _TEXT_CALL.sub("", text).strip(), tuple(found)
     whole = _FENCE.sub(r"\1", text.strip())
-    candidates = _TEXT_CALL.findall(text) or ([whole] if whole.startswith("{") and whole.endswith("}") else [])
-    for raw in candidates:
-        try:
-            value = json.loads(raw)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str) or value["name"] not in names:
-            continue
-        arguments = value.get("arguments", value.get("parameters", {}))
-        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        found.append(ToolCall(f"call_{first_id + len(found)}", str(value["name"]), written))
-    if not found:
-        return text, ()
-    return _TEXT_CALL.sub("", text).strip() if _TEXT_CALL.search(text) else "", tuple(found)
+    if whole.startswith("{") and whole.endswith("}"):
+        call = _text_call(whole, f"call_{first_id}")
+        if call.name in {t.name for t in tools}:
+            return "", (call,)
+    return text, ()
+
+
+def _text_call(raw: str, number: str) -> ToolCall:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        name = _NAME.search(raw)
+        return ToolCall(number, name.group(1) if name else NO_NAME, raw[:MALFORMED_CHARS])
+    arguments = value.get("arguments", value.get("parameters", {}))
+    return ToolCall(
+        number, value["name"], arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    )
 
 
 def arguments_of(call: ToolCall, tools: Mapping[str, ToolSpec]) -> dict[str, Any] | FormatProblem:
@@ -69,8 +96,12 @@ def arguments_of(call: ToolCall, tools: Mapping[str, ToolSpec]) -> dict[str, Any
     A heartbeat flag that is no boolean counts as false.
     """
     spec = tools.get(call.name)
+    if call.name == NO_NAME:
+        return FormatProblem('a call must be a JSON object with "name" and "arguments", complete and closed')
     if spec is None:
         return FormatProblem(f"there is no tool {call.name!r}; the tools are: {', '.join(tools)}")
+    if call.arguments.startswith(CUT_OFF):
+        return FormatProblem(f"the call of {call.name} was cut off by the length of the answer; write less at once")
     try:
         values = json.loads(call.arguments or "{}")
     except (ValueError, RecursionError) as e:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentmem import prompts
 from agentmem.budget import Budget
-from agentmem.context import PromptPlan, Written, ledger, render
+from agentmem.context import PromptPlan, Written, render
+from agentmem.encoding import Encoding, ToolMode
 from agentmem.errors import ContextOverflowError, InvalidInputError
 from agentmem.eviction import whole_cuts
+from agentmem.ledger import Bookkeeper
 from agentmem.paging import shrunk
-from agentmem.protocols import TokenCounter
-from agentmem.queue import calls_of, content_of, entry_of, shorten, too_long_calls
+from agentmem.protocols import PromptTokenizer, TokenCounter
+from agentmem.queue import chat_message, entry_of, shorten, too_long_calls
 from agentmem.tokens import cut_text
 from agentmem.types import EMPTY_PAGE, ChatMessage, Epoch, Ledger, Message, Page, ToolSpec
 
@@ -22,11 +24,25 @@ PageFor = Callable[[int, frozenset[str]], Page]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the backend sees a prompt: its tokenizer, and whether tool schemas are part of it."""
+    """How the backend sees a prompt: its tokenizer, and how tools reach it (`tools` are schemas in the prompt)."""
 
     counter: TokenCounter
     tools: tuple[ToolSpec, ...] = ()
-    native_tools: bool = False
+    mode: ToolMode = "none"
+    books: Bookkeeper = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "books", Bookkeeper(self.counter))
+
+    @property
+    def model(self) -> bool:
+        """Whether a language model reads the prompt."""
+        return self.mode != "none"
+
+    @property
+    def calls(self) -> bool:
+        """Whether it can call the memory tools."""
+        return self.mode in ("native", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +75,28 @@ class Fitted:
     written: tuple[Written, ...]
     ledger: Ledger
     page: Page
+    encoding: Encoding | None = None
+    """The prompt's tokens, from counters that know them."""
 
 
-def message_cost(message: Message, entry_tokens: int, counter: TokenCounter) -> int:
-    """Tokens of a message in the queue, shortened if it must be, with its share of the plain template."""
-    cost = counter.count(content_of(message, shorten(message, entry_tokens, counter))) + counter.count("user:")
-    calls = calls_of(message, too_long_calls(message, entry_tokens, counter))
-    return cost + sum(counter.count(c.name) + counter.count(c.arguments) for c in calls)
+def message_cost(message: Message, entry_tokens: int, shape: Shape) -> int:
+    """Tokens of a message in the queue, shortened if it must be, with the template's wrappers."""
+    counter = shape.counter
+    cut, bare = shorten(message, entry_tokens, counter), too_long_calls(message, entry_tokens, counter)
+    return counter.count_message(chat_message(message, cut, bare, shape.mode))
+
+
+def shown_short(
+    messages: Sequence[Message], entry_tokens: int, counter: TokenCounter
+) -> tuple[list[tuple[int, int, int]], list[int]]:
+    """(cuts, messages without arguments) of messages as they stand in the queue."""
+    cuts = [(m.id, *cut) for m in messages if (cut := shorten(m, entry_tokens, counter)) is not None]
+    return cuts, [m.id for m in messages if too_long_calls(m, entry_tokens, counter)]
 
 
 def head_cost(epoch: Epoch, shape: Shape) -> int:
     """Tokens of the part that never gives way: system, tools and core memory."""
-    text = prompts.SYSTEM_MODEL if shape.native_tools else prompts.SYSTEM_EXTRACTIVE
+    text = prompts.system_text(shape.mode)
     if epoch.blocks:
         text += "\n" + prompts.core_text(epoch.blocks)
     return shape.counter.count_prompt([ChatMessage("system", text)], shape.tools)
@@ -90,26 +116,32 @@ def fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape
     if max_tokens < 1:
         raise InvalidInputError("max_tokens", max_tokens, "must be at least 1")
     slack = 0
-    for _ in range(12):
-        fitted = _fit(epoch, queue, ask, max_tokens - slack, shape, page_for)
-        if fitted.ledger.total <= max_tokens:
-            return Fitted(fitted.plan, fitted.written, _with_max(fitted.ledger, max_tokens), fitted.page)
-        # Parts counted apart can be fewer tokens than the whole where a tokenizer is not additive.
-        slack += fitted.ledger.total - max_tokens + 1
-    raise ContextOverflowError("the prompt", fitted.ledger.total, max_tokens, hint="give a larger --window")
-
-
-def _with_max(counted: Ledger, max_tokens: int) -> Ledger:
-    return Ledger(counted.total, max_tokens, counted.sections, counted.counter, counted.exact)
-
-
-def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor) -> Fitted:
-    counter = shape.counter
+    # How far an entry of the queue is shortened depends on the budget alone: its bytes must not change for a slack.
     entry = max(24, max_tokens // 8)
+    for _ in range(12):
+        plan, page, written = _fit(epoch, queue, ask, max_tokens - slack, entry, shape, page_for)
+        encoding = None
+        if isinstance(counter := shape.counter, PromptTokenizer):
+            encoding = counter.encode_prompt([w.message() for w in written], shape.tools)
+        counted = shape.books.ledger(written, shape.tools, max_tokens, encoding)
+        if counted.total <= max_tokens:
+            return Fitted(plan, written, counted, page, encoding)
+        # Parts counted apart can be fewer tokens than the whole where a tokenizer is not additive.
+        slack += counted.total - max_tokens + 1
+    raise ContextOverflowError("the prompt", counted.total, max_tokens, hint="give a larger --window")
+
+
+def _fit(
+    epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, entry: int, shape: Shape, page_for: PageFor
+) -> tuple[PromptPlan, Page, tuple[Written, ...]]:
+    counter = shape.counter
     fixed = head_cost(epoch, shape)
-    scaffold = counter.count("user:") + (counter.count(f"Now: {ask.clock}") if ask.clock else 0)
-    scaffold += counter.count(prompts.PRESSURE_NOTE) if ask.pressure else 0
-    scaffold += counter.count(prompts.LAST_STEP_NOTE) + counter.count("user:") if ask.last_step else 0
+    # The line ends between parts of a message cost a token each where a tokenizer does not split at them.
+    joint = 0 if counter.additive else 1
+    wrapper = counter.count_message(ChatMessage("user", "x")) - counter.count("x")
+    scaffold = (wrapper if not ask.turn else 0) + (counter.count(f"Now: {ask.clock}") + joint if ask.clock else 0)
+    scaffold += counter.count(prompts.PRESSURE_NOTE) + joint if ask.pressure else 0
+    scaffold += counter.count_message(ChatMessage("user", prompts.LAST_STEP_NOTE)) if ask.last_step else 0
     left = max_tokens - fixed - scaffold
     if left <= 0:
         raise ContextOverflowError(
@@ -122,15 +154,15 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
     bare: list[int] = []
     # From the second step on the page is what it was: the turn's own messages share what it leaves.
     held = counter.count(prompts.memory_text(ask.page.text)) if ask.page is not None and ask.page.items else 0
-    turn_cost = _turn(ask, max(16, left - held), entry, counter, cuts, bare)
+    turn_cost = _turn(ask, max(16, left - held), entry, shape, cuts, bare)
     query, query_cost = _query(ask, left, counter)
     left = max(0, left - turn_cost - query_cost)
-    tags = counter.count(prompts.memory_text(""))
+    tags = counter.count(prompts.memory_text("")) + 2 * joint
     page = ask.page
     if page is not None and held > left:
         page = shrunk(page, max(0, left - tags), counter)
         held = counter.count(prompts.memory_text(page.text)) if page.items else 0
-    costs = [message_cost(m, entry, counter) for m in queue]
+    costs = [message_cost(m, entry, shape) for m in queue]
     summary = summary_cost(epoch, shape)
     if ask.page is not None:
         wanted = held
@@ -149,17 +181,15 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
     # Where a call did not fit its result goes too: none stands alone.
     start = next((n for n in whole_cuts([entry_of(m, 0) for m in queue]) if n >= start), len(queue))
     kept = queue[start:]
-    for m in kept:
-        if (cut := shorten(m, entry, counter)) is not None:
-            cuts.append((m.id, *cut))
-        if too_long_calls(m, entry, counter):
-            bare.append(m.id)
+    queue_cuts, queue_bare = shown_short(kept, entry, counter)
+    cuts += queue_cuts
+    bare += queue_bare
     if page is None:
         visible = frozenset(m.ref for m in (*kept, *ask.turn))
         free = left - sum(costs[start:]) - (summary if with_summary else 0) - tags
-        needed = ask.pageable or len(kept) < len(queue) or not shape.native_tools
+        needed = ask.pageable or len(kept) < len(queue) or not shape.calls
         # A model's tool results of this turn must find room behind the page, or the queue would have to give it.
-        most = max(ask.page_min, free - max_tokens // 4) if shape.native_tools and ask.turn else free
+        most = max(ask.page_min, free - max_tokens // 4) if shape.calls and ask.turn else free
         page = page_for(min(free, most, ask.page_max), visible) if free > 0 and needed else EMPTY_PAGE
     plan = PromptPlan(
         epoch=epoch.number,
@@ -174,10 +204,9 @@ def _fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shap
         clock=ask.clock,
         pressure=ask.pressure,
         last_step=ask.last_step,
-        native_tools=shape.native_tools,
+        mode=shape.mode,
     )
-    written = render(plan, epoch, {m.id: m for m in (*kept, *ask.turn)}, page.items)
-    return Fitted(plan, written, ledger(written, shape.tools, counter, max_tokens), page)
+    return plan, page, render(plan, epoch, {m.id: m for m in (*kept, *ask.turn)}, page.items)
 
 
 def _query(ask: Ask, left: int, counter: TokenCounter) -> tuple[str, int]:
@@ -189,9 +218,7 @@ def _query(ask: Ask, left: int, counter: TokenCounter) -> tuple[str, int]:
     return text, counter.count(text)
 
 
-def _turn(
-    ask: Ask, left: int, entry: int, counter: TokenCounter, cuts: list[tuple[int, int, int]], bare: list[int]
-) -> int:
+def _turn(ask: Ask, left: int, entry: int, shape: Shape, cuts: list[tuple[int, int, int]], bare: list[int]) -> int:
     """Tokens of the turn's own messages. The user's text may take half of what is left. Where all is more than three
     quarters, what the turn brought first is shortened first: the newest result is what the model asked for."""
     if not ask.turn:
@@ -199,22 +226,21 @@ def _turn(
     user, rest = ask.turn[0], ask.turn[1:]
     caps = {m.id: entry * 2 for m in rest}
     caps[user.id] = max(16, left // 2)
-    costs = {m.id: message_cost(m, caps[m.id], counter) for m in ask.turn}
+    costs = {m.id: message_cost(m, caps[m.id], shape) for m in ask.turn}
     for most in (max(16, entry // 2), 16):
         for m in (*rest, user):
             if sum(costs.values()) <= left * 3 // 4:
                 break
             caps[m.id] = min(caps[m.id], most)
-            costs[m.id] = message_cost(m, caps[m.id], counter)
+            costs[m.id] = message_cost(m, caps[m.id], shape)
     for m in ask.turn:
-        if (cut := shorten(m, caps[m.id], counter)) is not None:
-            cuts.append((m.id, *cut))
-        if too_long_calls(m, caps[m.id], counter):
-            bare.append(m.id)
+        turn_cuts, turn_bare = shown_short([m], caps[m.id], shape.counter)
+        cuts += turn_cuts
+        bare += turn_bare
     return sum(costs.values())
 
 
 def used_tokens(epoch: Epoch, queue_tokens: int, budget: Budget, shape: Shape) -> int:
     """What pressure is measured by: the prompt as it would be, with the tokens that are kept for a page-in."""
-    kept = budget.page_floor + (budget.turn_room if shape.native_tools else 0)
+    kept = budget.page_floor + (budget.turn_room if shape.calls else 0)
     return head_cost(epoch, shape) + summary_cost(epoch, shape) + queue_tokens + kept

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agentmem.encoding import Encoding, ToolMode
     from agentmem.types import ChatMessage, Chunk, Completion, InputType, Request, ToolSpec
 
 
@@ -29,8 +30,42 @@ class TokenCounter(Protocol):
         """Tokens of a text on its own, without special tokens."""
         ...
 
+    def count_message(self, message: ChatMessage) -> int:
+        """Tokens that a message adds to a prompt."""
+        ...
+
     def count_prompt(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> int:
         """Tokens of the whole prompt."""
+        ...
+
+
+@runtime_checkable
+class PromptTokenizer(Protocol):
+    """A `TokenCounter` that knows the tokens themselves, so that the ledger and the reusable prefix are exact.
+
+    Laws: `len(encode_prompt(m, t)) == count_prompt(m, t)`; its ids are those that the model is given, the opening of
+    the reply included. `incremental`: a prompt's unchanged messages are not tokenised again; `how` says in a line how
+    prompts are counted, and why not incrementally where they are not. `rerendered(message, ids)` is "" when an
+    assistant message stands in later prompts with the token ids that the model generated for it (what follows the last
+    of them in the template does not count), else the cause in words.
+    """
+
+    @property
+    def incremental(self) -> bool:
+        """Whether a turn's cost is that of its new messages alone."""
+        ...
+
+    @property
+    def how(self) -> str:
+        """How prompts are counted, in a line."""
+        ...
+
+    def encode_prompt(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> Encoding:
+        """The prompt's tokens."""
+        ...
+
+    def rerendered(self, message: ChatMessage, ids: Sequence[int]) -> str:
+        """The cause why a generated message would stand in the next prompt as other tokens; "" when it would not."""
         ...
 
 
@@ -66,6 +101,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free what it holds; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class ModelBackend(Protocol):
+    """A backend of a language model that says what it can do; both may ask the server, and raise BackendError."""
+
+    def tool_modes(self) -> tuple[ToolMode, ...]:
+        """The ways in which it can be given tools, best first; always ends in "off"."""
+        ...
+
+    @property
+    def block_size(self) -> int | None:
+        """Tokens of a block of its prefix cache; None when there is none, or it is not known."""
         ...
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from agentmem import actions
+from agentmem.encoding import ToolMode
 from agentmem.eviction import QueueEntry
+from agentmem.parsing import defused
 from agentmem.tokens import cut_text
 from agentmem.types import ChatMessage, Message, Role, ToolCall
 
 if TYPE_CHECKING:
     from agentmem.protocols import TokenCounter
 
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Cut = tuple[int, int]
 """Characters kept of a shortened message: from its start, and from its end."""
 
@@ -69,19 +75,51 @@ def too_long_calls(message: Message, max_tokens: int, counter: TokenCounter) -> 
 
 
 def calls_of(message: Message, without_arguments: bool) -> tuple[ToolCall, ...]:
-    """The tool calls of a message as they stand in the prompt."""
+    """The tool calls of a message as they stand in the prompt; a malformed one in a form that servers take."""
     if not without_arguments:
-        return message.tool_calls
+        return tuple(c if _is_sound(c) else _wrapped(c) for c in message.tool_calls)
     note = f"left out; whole in recall as {message.ref}"
     return tuple(
         replace(c, arguments=json.dumps({"note": f"{len(c.arguments)} characters {note}"})) for c in message.tool_calls
     )
 
 
-def chat_message(message: Message, cut: Cut | None, without_arguments: bool = False) -> ChatMessage:
-    """A stored message as one of a prompt. Notes of the memory itself speak in the user's place, never the system's."""
+@lru_cache(maxsize=4096)
+def _is_sound(call: ToolCall) -> bool:
+    return _holds_object(call.arguments) and _TOOL_NAME.fullmatch(call.name) is not None
+
+
+def _holds_object(arguments: str) -> bool:
+    try:
+        value = json.loads(arguments)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # an escaped half of a surrogate pair is no text
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict)
+
+
+def _wrapped(call: ToolCall) -> ToolCall:
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", call.name)[:64] or "unknown"
+    if _holds_object(call.arguments):
+        return replace(call, name=name)
+    return replace(call, name=name, arguments=json.dumps({"malformed": call.arguments}, ensure_ascii=False))
+
+
+def chat_message(
+    message: Message, cut: Cut | None, without_arguments: bool = False, mode: ToolMode = "native"
+) -> ChatMessage:
+    """A stored message as one of a prompt. Notes of the memory itself speak in the user's place, never the system's.
+
+    A model that is not given tools natively sees calls as the JSON that it would write, and results as notes.
+    """
     calls = calls_of(message, without_arguments)
-    return ChatMessage(_role(message), content_of(message, cut), calls, message.tool_call_id)
+    content, role = content_of(message, cut), _role(message)
+    if mode in ("json", "off"):
+        if calls:
+            return ChatMessage(role, defused(actions.written(content, calls)))
+        if role == "tool":
+            return ChatMessage("user", defused(f"[result] {content}"))
+    return ChatMessage(role, defused(content), calls, message.tool_call_id)
 
 
 def entry_of(message: Message, num_tokens: int) -> QueueEntry:

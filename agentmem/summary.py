@@ -1,6 +1,6 @@
-"""The recursive summary of what left the queue: by a model, or without one.
+"""The recursive summary of what left the queue, without a model (`agentmem.summarising` has the one by a model).
 
-Without a model it lists the most telling lines of what was evicted, each with its id, and forgets its oldest lines when
+It lists the most telling lines of what was evicted, each with its id, and forgets its oldest lines when
 it is full; the covered range of message ids is kept in the epoch, so that nothing becomes unreachable.
 """
 
@@ -10,13 +10,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agentmem import prompts
-from agentmem.errors import BackendError
 from agentmem.language import content_words, is_question, sentences
-from agentmem.protocols import Backend, TokenCounter
+from agentmem.protocols import TokenCounter
 from agentmem.times import day_words
 from agentmem.tokens import cut_text
-from agentmem.types import ChatMessage, Message, Request
+from agentmem.types import Message
 
 _CAPITAL = re.compile(r"(?<!^)\b[A-Z][a-z]+")
 _DIGIT = re.compile(r"\d")
@@ -35,7 +33,8 @@ Summarise = Callable[[str, Sequence[Message], int, TokenCounter], Summary]
 """(previous summary, evicted messages, most tokens, counter) -> the new summary, at most that long."""
 
 
-def _said(messages: Sequence[Message]) -> list[Message]:
+def told(messages: Sequence[Message]) -> list[Message]:
+    """The messages that say something."""
     return [m for m in messages if m.role in ("user", "assistant") and m.said.strip()]
 
 
@@ -57,10 +56,10 @@ def _telling(message: Message) -> tuple[float, str]:
 
 def without_model(previous: str, evicted: Sequence[Message], max_tokens: int, counter: TokenCounter) -> Summary:
     """Lines of the evicted messages, the most telling ones, under a line that says what they are taken from."""
-    said = _said(evicted)
+    said = told(evicted)
     old = [line for line in previous.splitlines() if line.startswith("- ")]
     if not said:
-        return Summary(_within(previous, max_tokens, counter), by_model=False)
+        return Summary(within(previous, max_tokens, counter), by_model=False)
     names = list(dict.fromkeys(m.name or m.role for m in said))[:4]
     head = f"Until {day_words(said[-1].at)} {' and '.join(names)} said, among other things:"
     room = max_tokens - counter.count(head)
@@ -83,30 +82,9 @@ def without_model(previous: str, evicted: Sequence[Message], max_tokens: int, co
         kept.append(line)
         used += cost
     text = "\n".join([head, *reversed(kept), *(line for _, line in sorted(fresh))])
-    return Summary(_within(text, max_tokens, counter), by_model=False)
+    return Summary(within(text, max_tokens, counter), by_model=False)
 
 
-def _within(text: str, max_tokens: int, counter: TokenCounter) -> str:
+def within(text: str, max_tokens: int, counter: TokenCounter) -> str:
+    """The start of a text that costs at most `max_tokens`."""
     return text[: cut_text(text, max_tokens, counter)].rstrip()
-
-
-def by_backend(backend: Backend, report: Callable[[str], None]) -> Summarise:
-    """Summaries by a model; when it fails or says nothing, the model-free one, and `report` is told why."""
-
-    def summarise(previous: str, evicted: Sequence[Message], max_tokens: int, counter: TokenCounter) -> Summary:
-        turns = "\n".join(f"{m.name or m.role}: {m.said}" for m in _said(evicted))
-        # The summariser has the same window; what does not fit is told by its first part.
-        room = (backend.context_window or 8192) - max_tokens - 400
-        turns = turns[: cut_text(turns, max(200, room // 2), counter)]
-        text = prompts.SUMMARISE.format(words=max(20, max_tokens * 3 // 4), previous=previous or "(none)", turns=turns)
-        try:
-            completion = backend.generate([Request((ChatMessage("user", text),), max_tokens=max_tokens)])[0]
-        except BackendError as e:
-            report(f"the summary was made without the model: {e.message}")
-            return without_model(previous, evicted, max_tokens, counter)
-        if not completion.text.strip():
-            report("the summary was made without the model: it answered with nothing")
-            return without_model(previous, evicted, max_tokens, counter)
-        return Summary(_within(completion.text.strip(), max_tokens, counter), by_model=True)
-
-    return summarise

@@ -45,11 +45,14 @@ class AdditiveCounter:
         # A huge text is counted as it comes: the cache would keep it alive.
         return self._cached(text) if len(text) <= 20_000 else self._count_long(text)
 
+    def count_message(self, message: ChatMessage) -> int:
+        """Tokens of a message in the plain template; tool calls count as their JSON."""
+        total = self.count(f"{message.role}:") + self.count(message.content)
+        return total + sum(self.count(c.name) + self.count(c.arguments) for c in message.tool_calls)
+
     def count_prompt(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> int:
-        """Tokens of the prompt in the plain template; tool calls count as their JSON."""
-        total = sum(self.count(f"{m.role}:") + self.count(m.content) for m in messages)
-        calls = [c for m in messages for c in m.tool_calls]
-        total += sum(self.count(c.name) + self.count(c.arguments) for c in calls)
+        """Tokens of the prompt in the plain template."""
+        total = sum(self.count_message(m) for m in messages)
         return total + sum(self.count(json.dumps(t.to_dict(), sort_keys=True)) for t in tools)
 
 

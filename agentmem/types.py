@@ -12,7 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from agentmem.encoding import PrefixReport
 
 Role = Literal["system", "user", "assistant", "tool"]
 InputType = Literal["query", "document"]
@@ -315,7 +318,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of a model. `query`, `page`, `asked_at` and `blocks` repeat in structured form what the messages say."""
+    """One call of a model. `query`, `page`, `asked_at` and `blocks` repeat in structured form what the messages say.
+
+    With `schema` the text is JSON of that schema. Requests of different `cache_salt` share no cached prefix."""
 
     messages: tuple[ChatMessage, ...]
     tools: tuple[ToolSpec, ...] = ()
@@ -323,6 +328,8 @@ class Request:
     temperature: float = 0.0
     seed: int | None = None
     only_tool: str | None = None
+    schema: Mapping[str, Any] | None = None
+    cache_salt: str | None = None
     query: str = ""
     page: Page = EMPTY_PAGE
     asked_at: datetime | None = None
@@ -332,7 +339,8 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a backend gave back for one request; `answer` only from backends that cite by themselves.
-    `derived`: the text only repeats what memory holds, so it is kept out of later searches."""
+    `derived`: the text only repeats what memory holds, so it is kept out of later searches. `token_ids`: what was
+    generated, without the token that ended it; () where the backend does not tell."""
 
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
@@ -340,6 +348,7 @@ class Completion:
     finish_reason: str = "stop"
     answer: Answer | None = None
     derived: bool = False
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +373,7 @@ class Event:
 class Reply:
     """What a turn gave. `text` is what the user sees, `answer` the bare phrase where the backend gives one;
     `confidence` is None from backends that state none. `usage` sums over the turn's `steps` model calls, `ledger` is
-    the first prompt's."""
+    the first prompt's; `prefixes` say of each step's prompt how much of it could be reused (where tokens are known)."""
 
     text: str
     usage: Usage
@@ -376,6 +385,7 @@ class Reply:
     confidence: float | None = None
     page: Page = EMPTY_PAGE
     events: tuple[Event, ...] = ()
+    prefixes: tuple[PrefixReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,15 +394,3 @@ class ReplyChunk:
 
     text: str
     reply: Reply | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What an ingest did. `conflicts`: a key that exists with other content (the first stays);
-    `malformed`: lines that could not be read, each with its number and the reason."""
-
-    read: int
-    stored: int
-    skipped: int
-    conflicts: tuple[Mapping[str, Any], ...] = ()
-    malformed: tuple[Mapping[str, Any], ...] = ()

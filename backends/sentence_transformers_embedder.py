@@ -184,6 +184,10 @@ class _ModelCounter:
         """Tokens of a text on its own."""
         return self._plain.count(text)
 
+    def count_message(self, message: ChatMessage) -> int:
+        """Tokens of a message in the plain template."""
+        return self._plain.count_message(message)
+
     def count_prompt(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec] = ()) -> int:
         """Tokens of the prompt in the plain template (an embedder has no chat template)."""
         return self._plain.count_prompt(messages, tools)

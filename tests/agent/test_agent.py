@@ -38,7 +38,7 @@ class Script(ScriptedBackend):
         self.summaries: list[Request] = []
 
     def _play(self, request: Request) -> Completion:
-        if not request.tools and self.native_tools:
+        if self.native_tools and "Output the summary alone" in request.messages[-1].content:
             self.summaries.append(request)
             return Completion("They spoke about this and that.")
         return super()._play(request)

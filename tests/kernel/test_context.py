@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from agentmem import prompts
-from agentmem.context import PromptPlan, fingerprint, ledger, render, shown_keys
+from agentmem.context import PromptPlan, fingerprint, render, shown_keys
+from agentmem.ledger import ledger
 from agentmem.types import Block, Epoch, Hit, Message, Page, PageItem, Tier, ToolCall
 from tests.counters import word_counter
 
@@ -60,7 +61,7 @@ def test_the_layout() -> None:
         ("user", tail),
     ]
     assert "They met" not in written(summary=False)[0][1]
-    assert written(native_tools=True)[0][1].startswith(prompts.SYSTEM_MODEL)
+    assert written(mode="native")[0][1].startswith(prompts.SYSTEM_MODEL)
 
 
 def test_nothing_asked_no_tail() -> None:

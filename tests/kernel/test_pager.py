@@ -37,7 +37,7 @@ def test_the_books_are_right(lengths: list[int], reopen_at: int) -> None:
         assert memory.shape.counter.count(after.summary) <= memory.budget.summary_tokens
     epoch, queue = memory.pager.state()
     assert [m.id for m in queue] == list(range(epoch.first_message, len(lengths) + 1))
-    costs = sum(message_cost(m, memory.budget.entry_tokens, memory.shape.counter) for m in queue)
+    costs = sum(message_cost(m, memory.budget.entry_tokens, memory.shape) for m in queue)
     assert memory.pager.used(memory.budget, memory.shape) == used_tokens(epoch, costs, memory.budget, memory.shape)
     out = memory.events("page_out")
     assert [e.payload["epoch"] for e in out] == list(range(2, len(epochs) + 1))

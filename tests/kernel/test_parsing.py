@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmem.parsing import MAX_STRING_CHARS, FormatProblem, StreamFilter, arguments_of, strip_thinking, text_calls
+from agentmem.parsing import (
+    MAX_STRING_CHARS,
+    FormatProblem,
+    StreamFilter,
+    arguments_of,
+    defused,
+    strip_thinking,
+    text_calls,
+)
 from agentmem.tools import BY_NAME, SPECS
 from agentmem.types import ToolCall
 
@@ -135,11 +143,45 @@ def test_text_around_calls_stays() -> None:
         "{not json}",
         "plain",
         DEEP + "}",
-        "<tool_call>{}</tool_call>",
     ],
 )
 def test_what_is_no_call_stays_text(text: str) -> None:
     assert text_calls(text, SPECS, 1) == (text, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('<tool_call>{"name": "core_memory_append", "arguments": {"label": "hu', "core_memory_append"),
+        ("<tool_call>{}</tool_call>", "?"),
+        ("Well. <tool_call>", "?"),
+        ("<tool_call>[1]</tool_call>", "?"),
+        ('<tool_call>{"name": "fly", "arguments": {}}</tool_call>', "fly"),
+        ('<tool_call>{"name": 7, "arguments": {}}</tool_call>', "?"),
+    ],
+)
+def test_a_malformed_call_fails_in_the_models_sight_and_is_not_shown(text: str, name: str) -> None:
+    left, (call,) = text_calls(text, SPECS, 1)
+    assert (left, call.name) == (text.split("<")[0].strip(), name)
+    assert isinstance(arguments_of(call, BY_NAME), FormatProblem)
+
+
+MARKS = [
+    "<|im_end|>", "<|start_header_id|>", "[INST]", "[/INST]", "<start_of_turn>", "</tool_response>", "<tool_call>",
+    "<<SYS>>", "</memory>", "<\uff5cUser\uff5c>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_marks_of_roles_are_broken(mark: str) -> None:
+    broken = defused(f"hi {mark}system {mark}")
+    assert mark not in broken and broken.replace("\u200b", "") == f"hi {mark}system {mark}"
+    assert defused(broken) == broken
+
+
+@pytest.mark.parametrize("text", ["a < b > c", "x[0]", "<b>bold</b>", "if a<|b: pass", "List[int]", "<div>"])
+def test_other_text_is_left_alone(text: str) -> None:
+    assert defused(text) == text
 
 
 @given(

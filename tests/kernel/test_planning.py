@@ -179,7 +179,7 @@ def test_a_prompt_for_a_query(
     name: str, epoch: Epoch, queue: list[Message], query: str, max_tokens: int, native: bool, clock: str, share: float,
     found: int, pageable: bool, least_page: int,
 ) -> None:  # fmt: skip
-    shape = Shape(COUNTERS[name], SPECS if native else (), native)
+    shape = Shape(COUNTERS[name], SPECS if native else (), "native" if native else "none")
     ask = Ask(query=query, clock=clock, page_share=share, page_min=least_page, pageable=pageable)
     asked: list[tuple[int, frozenset[str]]] = []
 
@@ -211,7 +211,7 @@ def test_a_prompt_for_a_turn_and_its_steps(
     name: str, epoch: Epoch, queue: list[Message], text: str, max_tokens: int, native: bool, pressure: bool,
     last_step: bool, found: int, steps: list[str],
 ) -> None:  # fmt: skip
-    shape = Shape(COUNTERS[name], SPECS if native else (), native)
+    shape = Shape(COUNTERS[name], SPECS if native else (), "native" if native else "none")
     number = len(queue) + 1
     turn = [message(number, "user", text)]
     for n, result in enumerate(steps):
@@ -297,7 +297,7 @@ def test_what_pressure_is_measured_by() -> None:
     counter = word_counter()
     budget = Budget.of(MemoryConfig(window_tokens=1000))
     queue = [message(1, "user", "one two"), message(2, "assistant", "word " * 500)]
-    costs = [message_cost(m, budget.entry_tokens, counter) for m in queue]
+    costs = [message_cost(m, budget.entry_tokens, Shape(counter)) for m in queue]
     assert costs[0] == 3 and 24 < costs[1] <= budget.entry_tokens + 2
     epoch = Epoch(1, 1, "a summary", 1, 1, (), NOW)
     head = head_cost(epoch, Shape(counter))

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmem.errors import BackendUnavailableError
-from agentmem.scripted import ScriptedBackend
-from agentmem.summary import by_backend, without_model
+from agentmem.summary import without_model
 from agentmem.tokens import approximate_counter
 from agentmem.types import Message
 from tests.counters import PairCounter, word_counter
@@ -66,16 +64,3 @@ def test_says_what_it_is_taken_from() -> None:
     assert "- D1:2 Tom: I moved to Lisbon on 3 May 2021." in text.splitlines()
     later = without_model(text, [message(3, "My sister Anna plays the guitar.")], 100, word_counter()).text
     assert "D1:2" in later and "m3 user: My sister Anna plays the guitar." in later
-
-
-def test_by_a_model_and_when_it_fails() -> None:
-    evicted = [message(1, "I moved to Lisbon on 3 May 2021.")]
-    reports: list[str] = []
-    backend = ScriptedBackend([" They moved. " * 50, BackendUnavailableError("no connection"), " \n"])
-    summarise = by_backend(backend, reports.append)
-    made = summarise("before", evicted, 20, word_counter())
-    assert made.by_model and word_counter().count(made.text) <= 20 and made.text.startswith("They moved.")
-    assert "before" in backend.requests[0].messages[0].content and "Lisbon" in backend.requests[0].messages[0].content
-    plain = without_model("before", evicted, 20, word_counter())
-    assert summarise("before", evicted, 20, word_counter()) == plain == summarise("before", evicted, 20, word_counter())
-    assert len(reports) == 2 and "no connection" in reports[0]
