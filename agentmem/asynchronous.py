@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Any, Self
 
 from agentmem.agent import Agent
+from agentmem.scheduling import Scheduler
 from agentmem.types import Reply, ReplyChunk
 
 
 class AsyncAgent:
-    """Wraps an `Agent`; several may run side by side, each on its own memory."""
+    """Wraps an `Agent`; several may run side by side, each on its own memory (many on one backend: `AgentPool`).
 
-    def __init__(self, agent: Agent) -> None:
+    Turns that are asked for while one runs wait, in order, up to `max_waiting` of them.
+    """
+
+    def __init__(self, agent: Agent, *, max_waiting: int = 16) -> None:
         self.agent = agent
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="agentmem")
+        self._turns = Scheduler(max_concurrent=1, max_waiting=max_waiting, interruptible=True)
 
-    async def send(self, text: str, **kwargs: Any) -> Reply:
-        """As `Agent.send`."""
-        reply: Reply = await self._run(lambda: self.agent.send(text, **kwargs))
-        return reply
+    async def send(self, text: str, **options: Any) -> Reply:
+        """As `Agent.send`. Cancelling it (`asyncio.timeout` does) stops the turn at the model's next piece; the user's
+        message is in recall, unless the turn had not begun. Raises RateLimitedError when too many turns wait,
+        BackendError once it is closed."""
+        return await self._turns.send(self.agent, text, options)
 
-    async def stream(self, text: str, **kwargs: Any) -> AsyncIterator[ReplyChunk]:
-        """As `Agent.stream`; leaving the loop early stops the reply."""
-        chunks: Iterator[ReplyChunk] = await self._run(lambda: self.agent.stream(text, **kwargs))
-        try:
-            while (chunk := await self._run(lambda: next(chunks, None))) is not None:
-                yield chunk
-        finally:
-            await self._run(chunks.close)  # type: ignore[attr-defined]
+    def stream(self, text: str, **options: Any) -> AsyncGenerator[ReplyChunk, None]:
+        """As `Agent.stream`; leaving the loop early (`aclose`) stops the reply. Raises as `send`."""
+        return self._turns.stream(self.agent, text, options)
 
     async def close(self) -> None:
-        """Close the agent's backend and the thread."""
-        await self._run(self.agent.close)
-        self._thread.shutdown(wait=False)
+        """Stop the turn that runs, refuse those that wait, and close the agent's backend; may be called twice."""
+        await asyncio.to_thread(self._close)
 
-    async def _run(self, call: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    def _close(self) -> None:
+        self._turns.close()
+        self.agent.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -25,7 +25,10 @@ Db = Annotated[str, typer.Option("--db", envvar="AGENTMEM_DB", metavar="PATH", h
 AgentName = Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose memory.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else.")]
 BackendSpec = Annotated[
-    str, typer.Option("--backend", metavar="SPEC", help="extractive, or openai:http://127.0.0.1:8000/v1#model")
+    str,
+    typer.Option(
+        "--backend", metavar="SPEC", help="extractive, openai:http://127.0.0.1:8000/v1#model, vllm:PATH or hf:PATH"
+    ),
 ]
 EmbedderSpec = Annotated[
     str, typer.Option("--embedder", metavar="SPEC", help="auto, minilm, st:NAME, openai:URL#MODEL, hash or none")
@@ -37,6 +40,10 @@ RerankerSpec = Annotated[
 Window = Annotated[int | None, typer.Option("--window", metavar="TOKENS", help="The model's context window (4096).")]
 Reserve = Annotated[
     int | None, typer.Option("--reserve", metavar="TOKENS", help="Kept free for the reply (an eighth, 512 at most).")
+]
+
+Tools = Annotated[
+    str, typer.Option("--tools", metavar="MODE", help="How tools reach a model: auto, native, json or off.")
 ]
 
 DB_DEFAULT = "agentmem.db"
@@ -84,8 +91,8 @@ def opened(
                     typer.echo(f"note: {notice}", err=True)
 
 
-def with_backend(memory: Memory, spec: str) -> Agent:
+def with_backend(memory: Memory, spec: str, tools: str = "auto") -> Agent:
     """An agent on the memory, so that tokens are counted as its backend counts them."""
     from agentmem.agent import Agent
 
-    return Agent(memory, spec)
+    return Agent(memory, spec, tools=tools)

@@ -21,6 +21,7 @@ from agentmem.cli_options import (
     Json,
     RerankerSpec,
     Reserve,
+    Tools,
     Window,
     app,
     opened,
@@ -275,6 +276,7 @@ def ask(
     agent: AgentName = AGENT_DEFAULT,
     as_json: Json = False,
     backend: BackendSpec = "extractive",
+    tools: Tools = "auto",
     embedder: EmbedderSpec = "auto",
     window: Window = None,
     reserve: Reserve = None,
@@ -283,7 +285,7 @@ def ask(
     if queries is not None and not no_store:
         raise typer.BadParameter("--queries needs --no-store: a file of questions must not become part of the memory")
     with opened(db, agent, create=True, embedder=embedder, window=window, reserve=reserve) as memory:
-        chatter = with_backend(memory, backend)
+        chatter = with_backend(memory, backend, tools)
         replies: list[Reply] = []
 
         def answer(query_id: Any, text: str, at: str | None) -> dict[str, Any]:
@@ -302,6 +304,7 @@ def chat(
     agent: AgentName = AGENT_DEFAULT,
     as_json: Json = False,
     backend: BackendSpec = "extractive",
+    tools: Tools = "auto",
     embedder: EmbedderSpec = "auto",
     window: Window = None,
     reserve: Reserve = None,
@@ -310,7 +313,7 @@ def chat(
     from agentmem.repl import run
 
     def turn(memory: Memory) -> None:
-        run(with_backend(memory, backend), as_json=as_json)
+        run(with_backend(memory, backend, tools), as_json=as_json)
 
     with opened(db, agent, create=True, embedder=embedder, window=window, reserve=reserve) as memory:
         turn(memory)

@@ -11,130 +11,20 @@ Nothing here imports pytest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from agentmem.errors import AgentMemError, BackendError, ConfigError, IndexDamagedError
-from agentmem.protocols import Backend, Embedder, StreamingBackend, VectorIndex
-from agentmem.types import ChatMessage, Completion, InputType, Request
+from agentmem.backend_contract import TEXTS, BackendContract
+from agentmem.errors import AgentMemError, IndexDamagedError
+from agentmem.protocols import Embedder, VectorIndex
+from agentmem.types import InputType
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TEXTS = (
-    "My sister Anna moved to Lisbon in May.",
-    "Olá, ça va? 東京は雨です。",
-    "def f(x):\n    return x ** 2\n",
-    "The invoice INV-2041 of 3 March is not paid.",
-)
+__all__ = ["TEXTS", "BackendContract", "EmbedderContract", "VectorIndexContract"]
 _UNIT = 1e-4
 _SAME = 0.9999
-
-
-class BackendContract:
-    """Laws of Backend, and of StreamingBackend where the driver is one.
-
-    Override the fixture `backend`; and `request_for_text` when the driver wants more than one user message;
-    and `expected_text` when it is known what the driver answers (else a batch is compared with single requests,
-    which asks of the driver that it answers the same request equally twice).
-    """
-
-    def request_for_text(self, text: str) -> Request:
-        """A request that the driver under test can answer."""
-        return Request((ChatMessage("user", text),), max_tokens=64)
-
-    def expected_text(self, text: str) -> str | None:
-        """What the driver answers to `request_for_text(text)`; None when that is not known."""
-        return None
-
-    def _ask(self, backend: Backend, text: str) -> Completion:
-        (completion,) = backend.generate([self.request_for_text(text)])
-        return completion
-
-    def test_says_what_it_is(self, backend: Backend) -> None:
-        described = backend.describe()
-        assert described.strip() and "\n" not in described, f"describe() must be one line: {described!r}"
-        assert backend.name and isinstance(backend.name, str)
-        assert isinstance(backend.native_tools, bool)
-        window = backend.context_window
-        assert window is None or window > 0, f"context_window: {window!r}"
-
-    def test_nothing_for_nothing(self, backend: Backend) -> None:
-        assert backend.generate([]) == []
-
-    def test_one_completion_per_request_in_order(self, backend: Backend) -> None:
-        completions = backend.generate([self.request_for_text(t) for t in TEXTS])
-        assert len(completions) == len(TEXTS)
-        for text, completion in zip(TEXTS, completions, strict=True):
-            expected = self.expected_text(text)
-            if expected is None:
-                expected = self._ask(backend, text).text
-            assert completion.text == expected, f"for {text!r}: {completion.text!r}, expected {expected!r}"
-
-    def test_usage_is_filled_in(self, backend: Backend) -> None:
-        request = self.request_for_text(TEXTS[0])
-        (completion,) = backend.generate([request])
-        usage = completion.usage
-        assert usage.prompt_tokens > 0, f"usage: {usage}"
-        assert usage.completion_tokens > 0 or not (completion.text or completion.tool_calls), f"usage: {usage}"
-        assert usage.cached_tokens is None or 0 <= usage.cached_tokens <= usage.prompt_tokens, f"usage: {usage}"
-        counted = backend.counter.count_prompt(request.messages, request.tools if backend.native_tools else ())
-        if backend.counter.exact:
-            assert counted == usage.prompt_tokens, f"predicted {counted} prompt tokens, used {usage.prompt_tokens}"
-
-    def test_requests_are_not_changed(self, backend: Backend) -> None:
-        requests = [self.request_for_text(t) for t in TEXTS[:2]]
-        before = deepcopy(requests)
-        backend.generate(requests)
-        assert requests == before
-
-    def test_odd_text_is_answered_or_refused_properly(self, backend: Backend) -> None:
-        for text in ("", " \n", "\x00\x7f", "a\u2028b\x85c", "half a pair: \ud83d"):
-            try:
-                assert isinstance(self._ask(backend, text).text, str)
-            except (BackendError, ConfigError) as e:
-                assert str(e), f"{type(e).__name__} without words for {text!r}"
-
-    def test_counter_laws(self, backend: Backend) -> None:
-        counter = backend.counter
-        assert counter.name
-        assert counter.count("") == 0
-        for text in TEXTS:
-            assert counter.count(text) == counter.count(text) > 0
-        messages = self.request_for_text(TEXTS[0]).messages
-        whole = counter.count_prompt(messages)
-        assert whole == counter.count_prompt(messages)
-        if counter.additive:
-            assert counter.count("\n".join(TEXTS)) == sum(counter.count(t) for t in TEXTS)
-            assert whole >= sum(counter.count(m.content) for m in messages)
-
-    def test_stream_joins_to_the_completion(self, backend: Backend) -> None:
-        if not isinstance(backend, StreamingBackend):
-            return
-        for text in TEXTS:
-            *chunks, last = backend.stream(self.request_for_text(text))
-            assert all(c.completion is None for c in chunks), "only the last chunk carries the completion"
-            assert last.completion is not None, "the last chunk carries the completion"
-            assert "".join(c.text for c in [*chunks, last]) == last.completion.text
-            assert last.completion.usage.prompt_tokens > 0
-            expected = self.expected_text(text)
-            assert last.completion.text == (self._ask(backend, text).text if expected is None else expected)
-
-    def test_closing_a_stream_leaves_the_backend_usable(self, backend: Backend) -> None:
-        if not isinstance(backend, StreamingBackend):
-            return
-        chunks = backend.stream(self.request_for_text(TEXTS[0]))
-        next(chunks)
-        close = getattr(chunks, "close", None)
-        assert close is not None, "the iterator can't be closed: give a generator"
-        close()
-        assert list(chunks) == []
-        assert isinstance(self._ask(backend, TEXTS[1]).text, str)
-
-    def test_close_twice(self, backend: Backend) -> None:
-        backend.close()
-        backend.close()
 
 
 class EmbedderContract:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from agentmem.encoding import Encoding, Piece
 from agentmem.protocols import PromptTokenizer, TokenCounter
-from agentmem.types import SECTIONS, Ledger, ToolSpec
+from agentmem.types import SECTIONS, ChatMessage, Ledger, ToolSpec
 
 if TYPE_CHECKING:
     from agentmem.context import Written
@@ -35,7 +35,7 @@ class Bookkeeper:
     def __init__(self, counter: TokenCounter) -> None:
         self.counter = counter
         self._known: OrderedDict[tuple[int, tuple[tuple[str, int], ...]], tuple[Piece, Counts]] = OrderedDict()
-        self._without_tools: tuple[Written, str] | None = None
+        self._without_tools: tuple[tuple[Written, ...], str] | None = None
 
     def ledger(
         self, written: Sequence[Written], tools: Sequence[ToolSpec], max_tokens: int, encoding: Encoding | None = None
@@ -62,18 +62,20 @@ class Bookkeeper:
             return found[1]
         spans = _spans(piece.text, written)
         if tools:
-            spans = _with_tools(spans, *self._tools_span(piece.text, written[0]))
+            spans = _with_tools(spans, *self._tools_span(piece.text, tuple(written)))
         counts = _tokens_of(piece, spans)
         self._known[key] = (piece, counts)
         while len(self._known) > _CACHE_SIZE:
             self._known.popitem(last=False)
         return counts
 
-    def _tools_span(self, text: str, head: Written) -> tuple[int, int]:
+    def _tools_span(self, text: str, head: tuple[Written, ...]) -> tuple[int, int]:
         """Where the tools stand in the head: what is not there when it is rendered without them."""
         if self._without_tools is None or self._without_tools[0] != head:
             assert isinstance(self.counter, PromptTokenizer)
-            first = self.counter.encode_prompt([head.message()])
+            # Many templates refuse a prompt without a user's message.
+            messages = [w.message() for w in head] + ([ChatMessage("user", "x")] if len(head) == 1 else [])
+            first = self.counter.encode_prompt(messages)
             self._without_tools = (head, first.pieces[0].text if len(first.pieces) > 1 else first.text)
         plain = self._without_tools[1]
         start = _common(text, plain)

@@ -62,7 +62,7 @@ def reply(query_id: Any, r: Reply) -> dict[str, Any]:
         "id": query_id, "text": r.text, "answer": r.answer, "abstained": r.abstained,
         "confidence": None if r.confidence is None else round(r.confidence, 4),
         "citations": [citation(c) for c in r.citations], "usage": asdict(r.usage), "ledger": ledger(r.ledger),
-        "steps": r.steps,
+        "steps": r.steps, "prefixes": [asdict(p) for p in r.prefixes],
     }  # fmt: skip
 
 

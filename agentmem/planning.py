@@ -99,7 +99,11 @@ def head_cost(epoch: Epoch, shape: Shape) -> int:
     text = prompts.system_text(shape.mode)
     if epoch.blocks:
         text += "\n" + prompts.core_text(epoch.blocks)
-    return shape.counter.count_prompt([ChatMessage("system", text)], shape.tools)
+    # Many templates refuse a prompt without a user's message.
+    user = ChatMessage("user", "x")
+    return shape.counter.count_prompt([ChatMessage("system", text), user], shape.tools) - shape.counter.count_message(
+        user
+    )
 
 
 def summary_cost(epoch: Epoch, shape: Shape) -> int:

@@ -79,7 +79,11 @@ class Backend(Protocol):
     """
 
     name: str
-    native_tools: bool
+
+    @property
+    def native_tools(self) -> bool:
+        """Whether tool schemas are part of the prompt."""
+        ...
 
     @property
     def context_window(self) -> int | None:

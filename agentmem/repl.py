@@ -189,8 +189,8 @@ class Chat:
             )
         elif event.kind == "page_in" and p["items"]:
             self.out.print(f"[paged in {len(p['items'])} records, {p['num_tokens']} tokens; /why]", style="dim")
-        elif event.kind in ("index_rebuilt", "summary_fallback"):
-            self.out.print(f"[{event.kind.replace('_', ' ')}: {p.get('reason', '')}]", style="dim")
+        elif event.kind in ("index_rebuilt", "summary_fallback", "token_mismatch"):
+            self.out.print(f"[{event.kind.replace('_', ' ')}: {p.get('reason') or p.get('cause', '')}]", style="dim")
 
     # -- commands ---------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Chat:
 
     def context(self) -> None:
         """Draw the ledger of the last prompt, or of the one that would be sent now."""
-        from agentmem.screen import ledger_bar, ledger_table
+        from agentmem.screen import ledger_bar, ledger_table, prefix_lines
 
         ledger = self.last.ledger if self.last is not None else self.memory.render().ledger
         self.out.print(ledger_bar(ledger))
@@ -223,6 +223,8 @@ class Chat:
         epoch, queue = self.memory.pager.state()
         covered = f"m{epoch.summary_from} to m{epoch.summary_to}" if epoch.summary_to else "nothing yet"
         self.out.print(f"epoch {epoch.number}, {len(queue)} messages in the queue, summary covers {covered}")
+        for line in prefix_lines(self.last.prefixes if self.last is not None else ()):
+            self.out.print(line)
 
     def core(self, rest: str) -> None:
         """Show the blocks, or add a line to one."""

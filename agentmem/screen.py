@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agentmem.encoding import PrefixReport
 from agentmem.times import day_words
 from agentmem.types import SECTIONS, Hit, Ledger, Prompt
 
@@ -67,6 +68,17 @@ def ledger_table(ledger: Ledger) -> Table:
         if tokens := ledger.sections[section]:
             table.add_row(Text("█ " + section, style=COLOURS[section]), str(tokens))
     return table
+
+
+def prefix_lines(prefixes: Sequence[PrefixReport]) -> list[str]:
+    """How much of each prompt of a turn was there before, and how much the engine took from its cache."""
+    lines = []
+    for n, p in enumerate(prefixes, 1):
+        blocks = f", {p.blocks} blocks of {p.block_size}" if p.blocks is not None else ""
+        cached = f"; the engine took {p.cached} from its cache" if p.cached is not None else ""
+        cause = f" ({p.cause})" if p.cause else ""
+        lines.append(f"prefix of step {n}: {p.tokens} of {p.total} tokens as before{blocks}{cached}{cause}")
+    return lines
 
 
 def show_prompt(prompt: Prompt) -> None:

@@ -11,12 +11,14 @@ from agentmem.contracts import BackendContract, EmbedderContract, VectorIndexCon
 from agentmem.registry import EMBEDDERS, load
 from agentmem.reranker_contract import RerankerContract
 from agentmem.scripted import ScriptedBackend, tool_call
+from agentmem.tokenizer_contract import PromptTokenizerContract
 
 # ruff: noqa: F822 - HashingEmbedder is resolved below
 __all__ = [
     "BackendContract",
     "EmbedderContract",
     "HashingEmbedder",
+    "PromptTokenizerContract",
     "RerankerContract",
     "ScriptedBackend",
     "VectorIndexContract",

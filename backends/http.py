@@ -6,23 +6,22 @@ import json
 import os
 import random
 import re
+import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from agentmem.backends.http_replies import DONE, Reply, refusal, sse_data
 from agentmem.errors import (
     BackendError,
     BackendTimeoutError,
     BackendUnavailableError,
     BadCompletionError,
-    BadRequestError,
     ConfigError,
     MissingExtraError,
-    RateLimitedError,
 )
 
 if TYPE_CHECKING:
@@ -30,38 +29,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DONE = "[DONE]"
 _MAX_WAIT_S = 30.0
 _FIRST_WAIT_S = 0.5
 _CONNECT_S = 10.0
-_EXCERPT_CHARS = 200
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
-_TOO_LONG = re.compile(r"context.?(length|window)|maximum.{0,20}length|max_model_len|too long|too many tokens", re.I)
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A body that a server sent: `text` as it came (the key struck out), `body` as JSON."""
-
-    url: str
-    text: str
-    body: Any
-    request_id: str | None
-
-    def bad(self, problem: str) -> BadCompletionError:
-        """The error for a body that can't be used; quotes its first 200 characters."""
-        return BadCompletionError(
-            f"{self.url}: the answer {problem}: {excerpt(self.text)}",
-            hint="is it an OpenAI-compatible server?",
-            request_id=self.request_id,
-        )
-
-
-def excerpt(text: str) -> str:
-    """The start of a text, on one line, as error messages quote it (at most 200 characters)."""
-    return repr(text[:_EXCERPT_CHARS]) if text else "(empty)"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def split_target(target: str) -> tuple[str, str | None]:
@@ -85,46 +57,39 @@ def split_target(target: str) -> tuple[str, str | None]:
     return url, model.strip() or None
 
 
-def retry_after_s(header: str | None) -> float | None:
-    """A Retry-After header (seconds, or an HTTP date) as seconds >= 0; None when absent or unreadable."""
-    if not header:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
-            return None
-    return max(0.0, seconds) if seconds == seconds else None
+class Deadline:
+    """Breaks a stream that ought to be over: a server may have said all and keep the connection open.
 
-
-def sse_data(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The data of each server-sent event. Raises UnicodeDecodeError.
-
-    Lines end at CR and LF only: U+2028 and its like stand raw inside JSON, and `str.splitlines` would cut there.
+    A read in progress has its own time limit, that of a pause between two pieces, and no other can be set from within.
     """
-    data: list[str] = []
 
-    def take(line: bytes) -> str | None:
-        if line:
-            if line == b"data" or line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" ").decode("utf-8"))
-            return None
-        event, has_data = "\n".join(data), bool(data)
-        data.clear()
-        return event if has_data else None
+    def __init__(self) -> None:
+        self._socket: Any = None
+        self._timer: threading.Timer | None = None
 
-    rest = b""
-    for piece in pieces:
-        *lines, rest = _LINE_END.split(rest + piece)
-        for line in lines:
-            if (event := take(line)) is not None:
-                yield event
-    # The last event counts even where the server forgot its empty line.
-    for line in (rest.rstrip(b"\r\n"), b""):
-        if (event := take(line)) is not None:
-            yield event
+    def attach(self, response: httpx.Response) -> None:
+        """Take the response's connection; one that is none (a test's) can't be broken."""
+        stream = response.extensions.get("network_stream")
+        self._socket = stream.get_extra_info("socket") if stream is not None else None
+
+    def start(self, seconds: float) -> None:
+        """From now on the stream has this time; the last word counts."""
+        self.cancel()
+        if self._socket is not None:
+            self._timer = threading.Timer(seconds, self._break)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """The stream is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _break(self) -> None:
+        with suppress(OSError):  # it is closed already
+            # The base class's: a TLS socket's own would take the connection's state from under the reader.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class HttpClient:
@@ -175,7 +140,7 @@ class HttpClient:
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=concurrency),
             # A proxy can't reach this machine's own servers.
-            trust_env=urlsplit(url).hostname not in _LOOPBACK,
+            trust_env=urlsplit(url).hostname not in LOOPBACK,
             transport=transport,
         )
 
@@ -186,15 +151,21 @@ class HttpClient:
         """GET; raises BackendError."""
         return self.retrying(lambda: self._exchange("GET", url, None, None), None)
 
+    def get_text(self, url: str) -> str:
+        """GET of what is no JSON; raises BackendError."""
+        return self.retrying(lambda: self._exchange("GET", url, None, None, as_json=False), None).text
+
     def post(self, url: str, body: Any, *, model: str | None = None, stop: threading.Event | None = None) -> Reply:
         """POST JSON. `model` is named in a 404; once `stop` is set nothing is asked again. Raises BackendError."""
         content = encode(body)
         return self.retrying(lambda: self._exchange("POST", url, content, model), stop)
 
-    def events(self, url: str, body: Any, *, model: str | None = None) -> Generator[Reply, None, None]:
+    def events(
+        self, url: str, body: Any, *, model: str | None = None, deadline: Deadline | None = None
+    ) -> Generator[Reply, None, None]:
         """POST JSON and read server-sent events, without retries; `[DONE]` comes as a Reply with body None.
 
-        Closing the iterator closes the connection. Raises BackendError.
+        Closing the iterator closes the connection; `deadline` can break it earlier. Raises BackendError.
         """
         import httpx
 
@@ -205,6 +176,8 @@ class HttpClient:
                 if not response.is_success:
                     response.read()
                     raise self._refusal(response, url, model)
+                if deadline is not None:
+                    deadline.attach(response)
                 request_id = response.headers.get("x-request-id")
                 for data in sse_data(response.iter_bytes()):
                     reply = Reply(url, self._public(data), None, request_id)
@@ -249,7 +222,9 @@ class HttpClient:
     def _public(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
-    def _exchange(self, method: str, url: str, content: bytes | None, model: str | None) -> Reply:
+    def _exchange(
+        self, method: str, url: str, content: bytes | None, model: str | None, *, as_json: bool = True
+    ) -> Reply:
         import httpx
 
         self._check_open()
@@ -260,7 +235,8 @@ class HttpClient:
         if not response.is_success:
             raise self._refusal(response, url, model)
         text = response.content.decode("utf-8", "replace")
-        return self._parsed(Reply(url, self._public(text), None, response.headers.get("x-request-id")), text)
+        reply = Reply(url, self._public(text), None, response.headers.get("x-request-id"))
+        return self._parsed(reply, text) if as_json else reply
 
     @staticmethod
     def _parsed(reply: Reply, text: str) -> Reply:
@@ -304,44 +280,3 @@ def encode(body: Any) -> bytes:
     except (TypeError, ValueError, RecursionError) as e:
         raise ConfigError("request", type(body).__name__, f"can't be written as JSON: {e}") from e
     return _SURROGATE.sub("\ufffd", text).encode("utf-8")
-
-
-def refusal(
-    status: int, text: str, url: str, model: str | None, request_id: str | None, retry_after: str | None
-) -> BackendError:
-    """The error for a status that is no success: 5xx and 408 and 429 are retryable, the rest is not."""
-    said = _server_message(text)
-    message = f"{url} answered {status}: {said}"
-    wait_s = retry_after_s(retry_after)
-    if status == 429:
-        return RateLimitedError(
-            message, hint="lower concurrency, or wait", retry_after_s=wait_s, status=status, request_id=request_id
-        )
-    if status == 408:
-        return BackendTimeoutError(message, hint="the server gave up waiting", status=status, request_id=request_id)
-    if status >= 500:
-        error = BackendUnavailableError(message, hint="see the server's log", status=status, request_id=request_id)
-        vars(error)["retry_after_s"] = wait_s  # a 503 may name a wait too
-        return error
-    hint = ""
-    if status in (401, 403):
-        hint = "set OPENAI_API_KEY to a key that this server takes"
-    elif status == 404:
-        hint = f"asked {url} for the model {model!r}: check the URL (it ends in /v1 mostly) and the model's name"
-    elif _TOO_LONG.search(said):
-        hint = "the prompt is longer than the server allows: lower --window to the server's own limit"
-    elif "auto-tool-choice" in said:
-        hint = "start vLLM with --enable-auto-tool-choice --tool-call-parser NAME"
-    return BadRequestError(message, hint=hint, status=status, request_id=request_id)
-
-
-def _server_message(text: str) -> str:
-    """What the server says in any of the usual shapes; the body's start where it has none of them."""
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        return excerpt(text)
-    for _ in range(2):
-        if isinstance(body, dict):
-            body = next((body[k] for k in ("error", "message", "detail") if body.get(k)), body)
-    return body[:1000] if isinstance(body, str) else excerpt(text)

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentmem.backends.http import HttpClient, Reply, split_target
-from agentmem.backends.server_tokens import ServedModel, ServerCounter
+from agentmem.backends.http import HttpClient, split_target
+from agentmem.backends.http_replies import Reply
+from agentmem.backends.served_model import ServedModel
+from agentmem.backends.server_tokens import ServerCounter
 from agentmem.errors import ConfigError
 from agentmem.protocols import TokenCounter
 from agentmem.tokens import cut_text

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentmem.backends.http import DONE, HttpClient, Reply, split_target
-from agentmem.backends.server_tokens import ServedModel, ServerCounter
+from agentmem.backends.checked_tokenizer import Tokenizer, choose_counter
+from agentmem.backends.http import HttpClient, encode, split_target
+from agentmem.backends.openai_stream import Pieces, read_stream
+from agentmem.backends.openai_wire import (
+    SCHEMA_FORMS,
+    CallBuilder,
+    TokenIds,
+    chat_body,
+    message_of,
+    strict,
+    typed,
+    usage_of,
+)
+from agentmem.backends.served_model import ServedModel
+from agentmem.backends.server_features import FeatureProbe, Features, Finding
+from agentmem.backends.server_metrics import ServerMetrics, read_metrics
+from agentmem.encoding import ToolMode
 from agentmem.errors import (
-    BackendTimeoutError,
-    BackendUnavailableError,
-    BadCompletionError,
     BadRequestError,
     ConfigError,
 )
 from agentmem.protocols import TokenCounter
-from agentmem.types import Chunk, Completion, Request, ToolCall, Usage
+from agentmem.types import ChatMessage, Chunk, Completion, Request, ToolCall, ToolSpec, Usage
 
 if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
-_Pieces = Generator[Chunk, None, None]
 
 
 class OpenAIBackend:
@@ -33,7 +44,9 @@ class OpenAIBackend:
     The key comes from `api_key` or OPENAI_API_KEY and is shown nowhere. `timeout_s` is the longest wait for the
     next byte of an answer. Retryable failures are asked again `max_retries` times (see HttpClient); up to
     `concurrency` requests run at once. `context_window` in tokens is asked of the server when first read, unless
-    it is given. Raises ConfigError for bad settings and MissingExtraError without httpx; connects at first use.
+    it is given. `tokenizer` says who counts (see `choose_counter`). `strict_tools` asks for calls that keep to their
+    schema; the mark is then part of every prompt, and counted. Raises ConfigError for bad settings and
+    MissingExtraError without httpx; connects at first use.
     """
 
     native_tools = True
@@ -47,6 +60,8 @@ class OpenAIBackend:
         max_retries: int = 3,
         concurrency: int = 8,
         context_window: int | None = None,
+        tokenizer: str | Tokenizer = "auto",
+        strict_tools: bool = False,
         sleep: Callable[[float], None] = time.sleep,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -63,10 +78,15 @@ class OpenAIBackend:
             transport=transport,
         )
         self._served = ServedModel(self._http, model)
+        self._probe = FeatureProbe(self._http, self._served)
         self._window = context_window
-        self._streams_usage = True
+        self._tokenizer = tokenizer
+        self._tool: Callable[[ToolSpec], ToolSpec] = strict if strict_tools else _as_it_is
+        self._lock = threading.Lock()
+        self._counter: TokenCounter | None = None
+        self._metrics: ServerMetrics | None = None
+        self._refused: set[str] = set()
         self.name = f"openai:{url}#{model}" if model else f"openai:{url}"
-        self.counter: TokenCounter = ServerCounter(self._http, self._served.id)
 
     def __repr__(self) -> str:
         return f"OpenAIBackend({self.name!r})"
@@ -81,6 +101,46 @@ class OpenAIBackend:
     @context_window.setter
     def context_window(self, max_tokens: int | None) -> None:
         self._window = max_tokens
+
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts as the model does. Asks the server when first read: raises BackendError, and ConfigError for a
+        tokenizer that can't be loaded."""
+        with self._lock:
+            if self._counter is None:
+                self._counter = choose_counter(self._http, self._served, self._tokenizer, self._tool, self._measured)
+            return self._counter
+
+    @property
+    def block_size(self) -> int | None:
+        """Tokens of a block of the prefix cache; None where /metrics do not say. May raise BackendError."""
+        if self._metrics is None:
+            self._metrics = self.metrics()
+        return self._metrics.block_size
+
+    def tool_modes(self) -> tuple[ToolMode, ...]:
+        """The ways in which the model can be given tools, best first, found out by asking. May raise BackendError."""
+        json, native = self._probe.structured().found, self._probe.tools().found
+        modes: tuple[tuple[ToolMode, bool], ...] = (("native", native), ("json", json), ("off", True))
+        return tuple(mode for mode, is_there in modes if is_there)
+
+    def metrics(self) -> ServerMetrics:
+        """The server's own numbers, now. Raises BackendError."""
+        return read_metrics(self._http)
+
+    def features(self) -> Features:
+        """All that the server can do; asks it what was not asked before. Raises BackendError."""
+        window, metrics, counter = self._served.max_tokens(), self.metrics(), self.counter
+        tokenize = Finding(counter.exact, getattr(counter, "how", "") or counter.name)
+        return Features(
+            tools=self._probe.tools(),
+            structured=self._probe.structured(),
+            tokenize=tokenize,
+            token_ids=self._probe.token_ids(),
+            metrics=Finding(not metrics.missing, metrics.missing or f"blocks of {metrics.block_size} tokens"),
+            embeddings=self._probe.embeddings(),
+            window=Finding(window is not None, f"{window} tokens" if window else "the server does not say"),
+        )
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer the requests, in order. Once one fails no further one is sent, and its error is raised.
@@ -120,178 +180,94 @@ class OpenAIBackend:
             pieces.close()
 
     def describe(self) -> str:
-        """One line: the server, the model, and how tokens are counted."""
-        return f"{self.name} (OpenAI-compatible server; token counts: {self.counter.name})"
+        """One line: the server, the model, how tokens are counted, and what was found out about the server so far."""
+        counter = self._counter
+        counted = counter.name if counter is not None else f"not asked yet (/tokenize at {self._http.root})"
+        found = [f"{name}: {x.how if x.found else 'none'}" for name, x in self._probe.known().items()]
+        return f"{self.name} (OpenAI-compatible server; {'; '.join([f'token counts: {counted}', *found])})"
 
     def close(self) -> None:
         """Close the connections; may be called twice."""
         self._http.close()
 
     def _body(self, request: Request) -> dict[str, Any]:
-        if not request.messages:
-            raise ConfigError("messages", request.messages, "a request needs at least one message")
-        if request.max_tokens < 1:
-            raise ConfigError("max_tokens", request.max_tokens, "must be 1 or more")
-        names = [t.name for t in request.tools]
-        if request.only_tool is not None and request.only_tool not in names:
-            raise ConfigError("only_tool", request.only_tool, f"is none of the request's tools: {', '.join(names)}")
-        body: dict[str, Any] = {
-            "model": self._served.id(),
-            "messages": [m.to_dict() for m in request.messages],
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-        }
-        if request.seed is not None:
-            body["seed"] = request.seed
-        if request.tools:
-            only = request.only_tool
-            body["tools"] = [t.to_dict() for t in request.tools]
-            body["tool_choice"] = {"type": "function", "function": {"name": only}} if only is not None else "auto"
+        encode(chat_body(request, "", self._tool))  # what can't be sent is said before anybody is asked
+        body = chat_body(request, self._served.id(), self._tool)
+        if request.schema is not None:
+            form = self._probe.schema_form()
+            if form is None:
+                raise ConfigError(
+                    "schema",
+                    request.schema,
+                    f"{self._http.url} keeps no answer to a JSON schema ({self._probe.structured().how})",
+                    hint="serve the model with vLLM 0.12 or later, or use tools in another mode",
+                )
+            body |= SCHEMA_FORMS[form](request.schema)
         return body
 
-    def _complete(self, request: Request, body: dict[str, Any], stop: threading.Event | None) -> Completion:
-        reply = self._http.post(f"{self._http.url}/chat/completions", body, model=body["model"], stop=stop)
-        message, finish = _first_choice(reply, "message")
-        if message is None:
-            raise reply.bad("lacks 'choices'")
-        text = _typed(reply, message, "content", str) or ""
-        built = _CallBuilder()
-        for index, call in enumerate(_typed(reply, message, "tool_calls", list) or []):
-            built.add(reply, call, index)
-        calls = built.calls(reply)
-        usage = _usage(reply) or self._counted(request, text, calls)
-        return Completion(text, calls, usage, finish or "stop")
+    def _options(self, *, stream: bool) -> dict[str, Any]:
+        """What is asked for where the server knows it, and can be done without."""
+        options: dict[str, Any] = {"stream_options": {"include_usage": True}} if stream else {}
+        if self._served.row().owner == "vllm":
+            options["return_token_ids"] = True
+        return {name: value for name, value in options.items() if name not in self._refused}
 
-    def _begin(self, request: Request, body: dict[str, Any]) -> tuple[_Pieces, Chunk]:
-        if self._streams_usage:
+    def _with_options(self, body: dict[str, Any], ask: Callable[[dict[str, Any]], T]) -> T:
+        """`ask` with the options; a refusal drops those that it names, or all, and what then works is remembered."""
+        options = self._options(stream="stream" in body)
+        dropped: set[str] = set()
+        while True:
             try:
-                return _started(self._pieces(request, body | {"stream_options": {"include_usage": True}}))
+                done = ask(body | options)
             except BadRequestError as e:
-                if e.status not in (400, 422):
+                if e.status not in (400, 422) or not options:
                     raise
-        # Asked without the option: if that works the option was what the server refused.
-        begun = _started(self._pieces(request, body))
-        self._streams_usage = False
-        return begun
+                named = {name for name in options if name in e.message} or set(options)
+                dropped |= named
+                options = {name: value for name, value in options.items() if name not in named}
+            else:
+                self._refused |= dropped
+                return done
 
-    def _pieces(self, request: Request, body: dict[str, Any]) -> _Pieces:
+    def _complete(self, request: Request, body: dict[str, Any], stop: threading.Event | None) -> Completion:
         url = f"{self._http.url}/chat/completions"
-        texts: list[str] = []
-        built = _CallBuilder()
-        usage: Usage | None = None
-        finish, ended, reply = "", False, Reply(url, "", None, None)
-        events = self._http.events(url, body, model=body["model"])
-        try:
-            for reply in events:
-                if reply.body is None and reply.text.strip() == DONE:
-                    ended = True
-                    break
-                delta, reason = _first_choice(reply, "delta")
-                usage = _usage(reply) or usage
-                finish = reason or finish
-                if delta is None:
-                    continue
-                for call in _typed(reply, delta, "tool_calls", list) or []:
-                    built.add(reply, call, None)
-                if text := _typed(reply, delta, "content", str) or "":
-                    texts.append(text)
-                    yield Chunk(text)
-        except (BackendUnavailableError, BackendTimeoutError) as e:
-            if not finish:  # once the end was told nothing is missing but the usage
-                if texts and isinstance(e, BackendUnavailableError) and e.status is None:
-                    raise _cut(url, texts, reply) from e
-                raise
-        finally:
-            events.close()
-        if not ended and not finish:
-            raise _cut(url, texts, reply)
-        text, calls = "".join(texts), built.calls(reply)
-        yield Chunk("", Completion(text, calls, usage or self._counted(request, text, calls), finish or "stop"))
+        reply = self._with_options(body, lambda b: self._http.post(url, b, model=b["model"], stop=stop))
+        choice, message = message_of(reply)
+        self._served.check(reply)
+        text = typed(reply, message, "content", str) or ""
+        built, ids = CallBuilder(), TokenIds(request.max_tokens)
+        for index, call in enumerate(typed(reply, message, "tool_calls", list) or []):
+            built.add(reply, call, index)
+        ids.add(reply, choice)
+        calls, finish = built.calls(reply), typed(reply, choice, "finish_reason", str) or "stop"
+        usage = usage_of(reply) or self._counted(request, text, calls)
+        return Completion(text, calls, usage, finish, token_ids=ids.generated(finish))
+
+    def _begin(self, request: Request, body: dict[str, Any]) -> tuple[Pieces, Chunk]:
+        return self._with_options(body, lambda b: _started(self._pieces(request, b)))
+
+    def _pieces(self, request: Request, body: dict[str, Any]) -> Pieces:
+        return read_stream(self._http, self._served, body, lambda text, calls: self._counted(request, text, calls))
 
     def _counted(self, request: Request, text: str, calls: tuple[ToolCall, ...]) -> Usage:
         """The usage of a server that states none."""
-        count = self.counter.count
-        said = count(text) + sum(count(c.name) + count(c.arguments) for c in calls)
-        return Usage(self.counter.count_prompt(request.messages, request.tools), said)
+        counter = self.counter
+        said = counter.count(text) + sum(counter.count(c.name) + counter.count(c.arguments) for c in calls)
+        return Usage(counter.count_prompt(request.messages, request.tools), said)
+
+    def _measured(self, messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> int | None:
+        sent = [self._tool(t).to_dict() for t in tools]
+        return self._probe.prompt_tokens([m.to_dict() for m in messages], sent)
 
 
-def _started(pieces: _Pieces) -> tuple[_Pieces, Chunk]:
+def _as_it_is(tool: ToolSpec) -> ToolSpec:
+    return tool
+
+
+def _started(pieces: Pieces) -> tuple[Pieces, Chunk]:
     return pieces, next(pieces)
 
 
 def _first_failure(futures: Sequence[Future[Completion]]) -> BaseException | None:
     done, _ = wait(futures, return_when=FIRST_EXCEPTION)
     return next((e for f in futures if f in done and (e := f.exception()) is not None), None)
-
-
-def _cut(url: str, texts: Sequence[str], reply: Reply) -> BadCompletionError:
-    got = sum(map(len, texts))
-    return BadCompletionError(
-        f"{url}: the stream was cut after {got} characters, before the model's answer ended",
-        hint="ask again; see the server's log for why it stopped",
-        request_id=reply.request_id,
-    )
-
-
-def _typed(reply: Reply, holder: dict[str, Any], key: str, kind: type[T]) -> T | None:
-    """A field, None when absent or null. Raises BadCompletionError for another type."""
-    value = holder.get(key)
-    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise reply.bad(f"has a {type(value).__name__} in '{key}' where a {kind.__name__} belongs")
-    return value
-
-
-def _first_choice(reply: Reply, key: str) -> tuple[dict[str, Any] | None, str | None]:
-    """choices[0][key] and its finish reason; (None, None) when there is no choice."""
-    if not isinstance(reply.body, dict):
-        raise reply.bad("is no JSON object")
-    choices: list[Any] | None = _typed(reply, reply.body, "choices", list)
-    if not choices:
-        return None, None
-    if not isinstance(choices[0], dict):
-        raise reply.bad("has a choice that is no object")
-    found: dict[str, Any] | None = _typed(reply, choices[0], key, dict)
-    finish = _typed(reply, choices[0], "finish_reason", str)
-    if found is None and key == "message":
-        raise reply.bad("has a choice without a 'message'")
-    return found, finish
-
-
-def _usage(reply: Reply) -> Usage | None:
-    told: dict[str, Any] | None = _typed(reply, reply.body, "usage", dict)
-    if not told:
-        return None
-    details: dict[str, Any] = _typed(reply, told, "prompt_tokens_details", dict) or {}
-    prompt, said = _typed(reply, told, "prompt_tokens", int), _typed(reply, told, "completion_tokens", int)
-    if prompt is None:
-        return None
-    return Usage(prompt, said or 0, _typed(reply, details, "cached_tokens", int))
-
-
-class _CallBuilder:
-    """Puts tool calls together from whole ones or from streamed pieces."""
-
-    def __init__(self) -> None:
-        self._parts: dict[int, list[str]] = {}  # index -> id, name, arguments
-
-    def add(self, reply: Reply, piece: Any, index: int | None) -> None:
-        """Add a call, or a piece of one: a streamed piece says which it belongs to (`index=None`)."""
-        if not isinstance(piece, dict):
-            raise reply.bad("has a tool call that is no object")
-        at = index if index is not None else _typed(reply, piece, "index", int)
-        if at is None:
-            raise reply.bad("has a tool call without an 'index'")
-        function: dict[str, Any] = _typed(reply, piece, "function", dict) or {}
-        parts = self._parts.setdefault(at, ["", "", ""])
-        parts[0] = parts[0] or _typed(reply, piece, "id", str) or ""
-        name = _typed(reply, function, "name", str) or ""
-        if name != parts[1]:  # some servers repeat the whole name in every piece
-            parts[1] += name
-        parts[2] += _typed(reply, function, "arguments", str) or ""
-
-    def calls(self, reply: Reply) -> tuple[ToolCall, ...]:
-        """The calls, by index. A missing id is made from the position."""
-        if any(not name for _, name, _ in self._parts.values()):
-            raise reply.bad("has a tool call without a name")
-        rows = [self._parts[i] for i in sorted(self._parts)]
-        return tuple(ToolCall(id_ or f"call_{n}", name, args) for n, (id_, name, args) in enumerate(rows))

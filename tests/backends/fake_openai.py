@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -19,6 +20,7 @@ from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.backends.http import HttpClient
 
 CHAT, TOKENIZE, MODELS, EMBED = "/v1/chat/completions", "/tokenize", "/v1/models", "/v1/embeddings"
+METRICS = "/metrics"
 
 
 @dataclass
@@ -90,10 +92,75 @@ def echo(request: Recorded) -> Reply:
     return Reply(pieces=sse(delta(role="assistant"), *pieces, delta("stop"), {"choices": [], "usage": usage}))
 
 
+def guided(*forms: str) -> Callable[[Recorded], Reply]:
+    """A server that keeps its answers to a schema under these names, and ignores the others without a word."""
+
+    def answer(request: Recorded) -> Reply:
+        body = request.body
+        asked = {
+            "structured_outputs": body.get("structured_outputs", {}).get("json"),
+            "response_format": body.get("response_format", {}).get("json_schema", {}).get("schema"),
+            "guided_json": body.get("guided_json"),
+        }
+        schema = next((asked[f] for f in forms if asked[f] is not None), None)
+        if schema is None:
+            return echo(request)
+        text = json.dumps(instance(schema), separators=(",", ":"))
+        usage = {"prompt_tokens": count_chat(body), "completion_tokens": count_words(text)}
+        if body.get("stream"):
+            return Reply(pieces=sse(delta(content=text), delta("stop"), {"choices": [], "usage": usage}))
+        return Reply(completion(text) | {"usage": usage})
+
+    return answer
+
+
+def instance(schema: dict[str, Any]) -> Any:
+    """A value of a simple schema."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("type") == "object":
+        return {k: instance(schema["properties"][k]) for k in schema.get("required", [])}
+    return {"string": "x", "integer": 1, "boolean": True}.get(schema.get("type", ""))
+
+
+def render_tokens(body: dict[str, Any]) -> list[str]:
+    """The fake model's tokens as text: white space belongs to the word behind it. As many as `count_chat` says."""
+    said = json.dumps(body["tools"]) if body.get("tools") else ""
+    tokens = re.findall(r"\s*(?:\w+|[^\w\s])", said)
+    rest = said[len("".join(tokens)) :]
+    for m in body["messages"]:
+        tokens += [rest + "<s>", m["role"], "\n"]
+        words = re.findall(r"\s*(?:\w+|[^\w\s])", m["content"])
+        tokens += words
+        rest = m["content"][len("".join(words)) :]
+    return tokens
+
+
+_PLAIN = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+SIGNS = {b: chr(b) for b in _PLAIN} | {
+    b: chr(0x100 + n) for n, b in enumerate(b for b in range(256) if b not in _PLAIN)
+}
+
+
+def byte_level(text: str) -> str:
+    """A token as byte-level vocabularies store it."""
+    return "".join(SIGNS[b] for b in text.encode("utf-8"))
+
+
+def ids_of(tokens: Sequence[str]) -> list[int]:
+    """The fake vocabulary."""
+    return [crc32(t.encode("utf-8")) % 100_000 for t in tokens]
+
+
 def tokenize(request: Recorded) -> Reply:
     """vLLM's /tokenize."""
     body = request.body
-    return Reply({"count": count_words(body["prompt"]) if "prompt" in body else count_chat(body), "max_model_len": 99})
+    if "prompt" in body:
+        tokens = re.findall(r"\w+|[^\w\s]", body["prompt"]) or [body["prompt"]]
+    else:
+        tokens = render_tokens(body)
+    strings = {"token_strs": [byte_level(t) for t in tokens]} if body.get("return_token_strs") else {}
+    return Reply({"count": len(tokens), "max_model_len": 99, "tokens": ids_of(tokens)} | strings)
 
 
 def embeddings(request: Recorded) -> Reply:
@@ -122,6 +189,7 @@ class FakeOpenAI:
         self.aborted = threading.Event()
         self.running = 0
         self.most_running = 0
+        self.connections = 0
         self.lock = threading.Lock()
         self.scripts: dict[str, deque[Line]] = defaultdict(deque)
         self.defaults: dict[str, Line] = {
@@ -173,6 +241,12 @@ def tidy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement
+
+        def setup(self) -> None:
+            with fake.lock:
+                fake.connections += 1
+            super().setup()
 
         def log_message(self, *_: Any) -> None:
             pass

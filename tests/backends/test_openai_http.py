@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from agentmem.backends.http import encode, retry_after_s, split_target, sse_data
+from agentmem.backends.http import encode, split_target
+from agentmem.backends.http_replies import retry_after_s, sse_data
 from agentmem.backends.openai_http import OpenAIBackend
 from agentmem.contracts import BackendContract
 from agentmem.errors import (

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agentmem.backends.http import HttpClient
-from agentmem.backends.server_tokens import ServedModel, ServerCounter
+from agentmem.backends.served_model import ServedModel
+from agentmem.backends.server_tokens import ServerCounter
 from agentmem.errors import BackendUnavailableError, BadRequestError, ConfigError, RateLimitedError
 from agentmem.tokens import approximate_counter
 from agentmem.types import ChatMessage, ToolCall, ToolSpec

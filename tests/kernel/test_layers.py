@@ -31,7 +31,8 @@ tools citing prefix summarising
 turn answering
 steps
 agent
-asynchronous contracts reranker_contract replay environment output screen
+scheduling backend_contract
+asynchronous pool contracts reranker_contract tokenizer_contract replay environment output screen
 repl testing
 cli_options
 commands_memory
