@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from agentmem.agent import Agent
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentmem.config import AgentConfig, MemoryConfig
     from agentmem.errors import AgentMemError
     from agentmem.memory import Memory
+    from agentmem.pool import AgentPool
     from agentmem.reports import IngestReport
     from agentmem.types import Citation, Draft, Hit, Message, Page, Passage, Prompt, Reply, ReplyChunk
 
@@ -28,6 +29,7 @@ _HOMES = {
     "Agent": "agent",
     "AgentConfig": "config",
     "AgentMemError": "errors",
+    "AgentPool": "pool",
     "AsyncAgent": "asynchronous",
     "Citation": "types",
     "Draft": "types",
@@ -47,6 +49,7 @@ __all__ = [
     "Agent",
     "AgentConfig",
     "AgentMemError",
+    "AgentPool",
     "AsyncAgent",
     "Citation",
     "Draft",

@@ -170,7 +170,7 @@ class Agent:
                         completion = piece
                     else:
                         visible += piece
-                        yield ReplyChunk(self._joined(turn, visible, piece))
+                        yield ReplyChunk(self._joined(turn, visible, piece) if piece else "")
                 self._compare(turn, fitted, completion)
                 done, more = self._take(turn, completion, visible)
                 visible = ""  # stored now: a reader who leaves from here on stops nothing
@@ -312,11 +312,11 @@ class Agent:
         report = measured(report, completion)
         turn.prefixes.append(report)
         if turn.store:
-            known = {
+            known: dict[str, Any] = {
                 "turn": turn.user.id, "step": turn.steps, "tokens": report.tokens, "blocks": report.blocks,
                 "total": report.total, "cached": report.cached, "cause": report.cause,
             }  # fmt: skip
-            self.memory.log("prefix", known | ({"divergence": divergence} if divergence else {}))
+            turn.notes.append(("prefix", known | ({"divergence": divergence} if divergence else {})))
 
     def _as_sent(self, message: Message) -> ChatMessage:
         from agentmem.queue import chat_message
@@ -330,8 +330,7 @@ class Agent:
         counter = self.backend.counter
         cause = f"{counter.name} counts {counted} tokens, the backend {used}: another tokenizer or chat template"
         payload = {"turn": turn.user.id, "step": turn.steps, "counted": counted, "used": used, "cause": cause}
-        if turn.store:
-            self.memory.log("token_mismatch", payload)
+        turn.notes.append(("token_mismatch", payload))
         self.memory.notices.append(cause)
         distrust = getattr(counter, "distrust", None)
         if distrust is not None:
@@ -347,8 +346,8 @@ class Agent:
             calls = ()
         if not text and not calls:
             turn.empty += 1
-            if turn.store:
-                memory.log("empty_reply", {"turn": turn.user.id, "step": turn.steps})
+            turn.notes.append(("empty_reply", {"turn": turn.user.id, "step": turn.steps}))
+            turn.log(memory)
             if turn.empty > 1 or turn.steps >= self.config.max_steps:
                 raise BadCompletionError("the model answered with nothing, twice", hint="ask again, or another model")
             return False, ""

@@ -58,8 +58,8 @@ def _streamed(backend: StreamingBackend, request: Request, mode: ToolMode) -> It
     chunks = backend.stream(request)
     try:
         for chunk in chunks:
-            if piece := visible.feed(chunk.text):
-                yield clean(piece)
+            # Empty while a call or a thought is written: the reader may leave there too.
+            yield clean(visible.feed(chunk.text))
             completion = chunk.completion or completion
     finally:
         # Leaving early frees the request now, not when the iterator happens to be collected.

@@ -33,6 +33,7 @@ def carry_out(memory: Memory, turn: Turn, text: str, calls: tuple[ToolCall, ...]
         return results
     try:
         with memory.store.write():
+            turn.log(memory)
             results = first + [toolbox.run(c) for c in calls[len(first) :]]
             pairs = list(zip(calls, results, strict=True))
             tools = [Draft("tool", r.text, at=turn.asked_at, tool_call_id=c.id) for c, r in pairs]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from agentmem.citing import cited
 from agentmem.encoding import PrefixReport
 from agentmem.types import EMPTY_PAGE, Answer, Draft, Event, Ledger, Message, Page, Reply, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from agentmem.memory import Memory
 
 
 @dataclass(slots=True)
@@ -31,6 +35,15 @@ class Turn:
     answer: Answer | None = None
     failure: tuple[str, str, str] | None = None
     events: list[Event] = field(default_factory=list)
+    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """Events of the step that wait for its transaction."""
+
+    def log(self, memory: Memory) -> None:
+        """Write the waiting events; a question on the side has none."""
+        with memory.store.write():
+            for kind, payload in self.notes if self.store else ():
+                memory.log(kind, payload)
+        self.notes = []
 
     def keep_unstored(self, output: Draft, results: Sequence[tuple[ToolCall, str]]) -> None:
         """Note a step of a question on the side: it stands in this turn's prompts only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sqlite_utils import Database as SqliteUtils
 
@@ -17,6 +19,18 @@ from agentmem.errors import CorruptStoreError, StoreBusyError, StoreError, Store
 BUSY_TIMEOUT_S = 10.0
 # A quota or a limit of the file's size is no SQLITE_FULL to SQLite, but a write that failed.
 _NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+_gates: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+_gates_lock = threading.Lock()
+
+
+def _gate_of(path: str) -> threading.Lock:
+    """What this process's writers of a file queue at. SQLite's own wait is a poll with growing pauses, in no order."""
+    if path == ":memory:":
+        return threading.Lock()
+    with _gates_lock:
+        return _gates.setdefault(os.path.realpath(path), threading.Lock())
 
 
 def translate(error: sqlite3.Error, path: str) -> StoreError:
@@ -60,6 +74,7 @@ class Database:
         self.path = str(path)
         self.lock = threading.RLock()
         self.rollbacks = 0
+        self._gate = _gate_of(self.path)
         try:
             self.connection = sqlite3.connect(
                 self.path, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None
@@ -102,17 +117,32 @@ class Database:
                         self.rollbacks += 1
                         raise
                     return
-                self.connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield
-                    self.connection.execute("COMMIT")
-                except BaseException:
-                    self.rollbacks += 1
-                    if self.connection.in_transaction:
-                        self.connection.execute("ROLLBACK")
-                    raise
+                with self._at_the_gate():
+                    self.connection.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield
+                        self.connection.execute("COMMIT")
+                    except BaseException:
+                        self.rollbacks += 1
+                        if self.connection.in_transaction:
+                            self.connection.execute("ROLLBACK")
+                        raise
             except sqlite3.Error as e:
                 raise translate(e, self.path) from e
+
+    @contextmanager
+    def _at_the_gate(self) -> Iterator[None]:
+        """One writer of the file in this process at a time; others wait without polling."""
+        if not self._gate.acquire(timeout=BUSY_TIMEOUT_S):
+            raise StoreBusyError(
+                f"{self.path}: another process, or another agent of this one, has been writing for over"
+                f" {BUSY_TIMEOUT_S:.0f} s",
+                hint="wait for it to finish, then retry",
+            )
+        try:
+            yield
+        finally:
+            self._gate.release()
 
     @contextmanager
     def read(self) -> Iterator[None]:

@@ -83,13 +83,18 @@ def completion(text: str | None = "hi", **fields: Any) -> dict[str, Any]:
 
 
 def echo(request: Recorded) -> Reply:
-    """Answers with the last message, streamed word by word where that is asked for."""
-    text = "echo: " + request.body["messages"][-1]["content"]
+    """Answers with the last message, as far as it may, streamed word by word where that is asked for."""
+    text, finish = "echo: " + request.body["messages"][-1]["content"], "stop"
+    ends = [m.end() for m in re.finditer(r"\w+|[^\w\s]", text)]
+    if len(ends) > request.body["max_tokens"]:
+        text, finish = text[: ends[request.body["max_tokens"] - 1]], "length"
     usage = {"prompt_tokens": count_chat(request.body), "completion_tokens": count_words(text)}
     if not request.body.get("stream"):
-        return Reply(completion(text) | {"usage": usage})
+        body = completion(text) | {"usage": usage}
+        body["choices"][0]["finish_reason"] = finish
+        return Reply(body)
     pieces = [delta(content=p) for p in re.findall(r"\S+\s*|\s+", text)]
-    return Reply(pieces=sse(delta(role="assistant"), *pieces, delta("stop"), {"choices": [], "usage": usage}))
+    return Reply(pieces=sse(delta(role="assistant"), *pieces, delta(finish), {"choices": [], "usage": usage}))
 
 
 def guided(*forms: str) -> Callable[[Recorded], Reply]:

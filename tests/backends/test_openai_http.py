@@ -29,7 +29,7 @@ from agentmem.errors import (
     MissingExtraError,
     RateLimitedError,
 )
-from agentmem.protocols import StreamingBackend
+from agentmem.protocols import Backend, StreamingBackend
 from agentmem.scripted import ScriptedBackend, tool_call
 from agentmem.types import ChatMessage, Chunk, Completion, Request, ToolCall, ToolSpec, Usage
 from tests.backends.fake_openai import (
@@ -78,7 +78,11 @@ def last(chunks: list[Chunk]) -> Completion:
 class TestContract(BackendContract):
     @pytest.fixture
     def backend(self, server: FakeOpenAI) -> OpenAIBackend:
+        self.server = server
         return connect(server)
+
+    def running(self, backend: Backend) -> int | None:
+        return self.server.running
 
     def expected_text(self, text: str) -> str | None:
         return f"echo: {text}"
@@ -87,6 +91,7 @@ class TestContract(BackendContract):
 class TestContractWithoutTokenize(TestContract):
     @pytest.fixture
     def backend(self, server: FakeOpenAI) -> OpenAIBackend:
+        self.server = server
         server.defaults[TOKENIZE] = Reply({"detail": "Not Found"}, 404)
         return connect(server)
 

@@ -36,19 +36,19 @@ def call(name: str, number: int = 1, **arguments: object) -> Reply:
 
 def test_a_model_that_edits_core_memory_searches_and_answers(server: FakeOpenAI, memory: Memory) -> None:
     memory.observe("user", "My sister Anna moved to Lisbon.", name="Tom", key="D1:3")
+    agent = Agent(memory, f"openai:{server.url}#tiny")  # which asks the server what it can do
     server.script(
         CHAT,
         call("core_memory_append", 1, label="human", content="Has a sister, Anna.", request_heartbeat=True),
         call("conversation_search", 2, query="Anna moved", request_heartbeat=True),
         Reply(completion("She lives in Lisbon [D1:3].")),
     )
-    agent = Agent(memory, f"openai:{server.url}#tiny")
     reply = agent.send("Where does my sister live?")
     agent.close()
     assert reply.text == "She lives in Lisbon [D1:3]."
     assert reply.steps == 3
     assert memory.core["human"].value == "Has a sister, Anna."
-    asked = [r.body for r in server.asked(CHAT)]
+    asked = [r.body for r in server.asked(CHAT)][-3:]  # those before are of finding out what it can do
     # The search's result came back to the model beside its call.
     assert asked[2]["messages"][-1]["role"] == "tool"
     found = json.loads(asked[2]["messages"][-1]["content"])
@@ -82,8 +82,8 @@ def test_what_is_counted_is_what_the_server_counts(server: FakeOpenAI, memory: M
 def test_a_streamed_turn(server: FakeOpenAI, memory: Memory) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 4}
     pieces = [delta(content=p) for p in ("<think>hm", "m</think>", "Hello ", "there", ".")]
-    server.script(CHAT, Reply(pieces=sse(*pieces, delta("stop"), {"choices": [], "usage": usage})))
     agent = Agent(memory, f"openai:{server.url}#tiny")
+    server.script(CHAT, Reply(pieces=sse(*pieces, delta("stop"), {"choices": [], "usage": usage})))
     chunks = list(agent.stream("Hi"))
     agent.close()
     assert "".join(c.text for c in chunks) == "Hello there."

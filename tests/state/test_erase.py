@@ -191,7 +191,9 @@ def test_tool_traffic_that_shows_it_goes(memory_factory: Make) -> None:
 
 def test_a_summary_by_a_model_is_made_anew(memory_factory: Make) -> None:
     def line(request: Request) -> Completion:
-        return Completion("Noted." if request.tools else "Tom's sister hides a big instrument (Wilhelmina).")
+        asked = request.messages[-1].content
+        told = "Tom's sister hides a big instrument (Wilhelmina)."
+        return Completion(told if "Output the summary alone" in asked else "Noted.")
 
     memory = memory_factory(window_tokens=3200)
     agent = Agent(memory, ScriptedBackend([line] * 60))

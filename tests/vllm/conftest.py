@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +26,7 @@ IGNORED = (
     "ignore::FutureWarning:torch.*",
     "ignore::UserWarning:vllm.*",
     "ignore::UserWarning:torch.*",
+    "ignore:Unclosed context:ResourceWarning",  # vLLM leaves its ZeroMQ contexts to the collector
 )
 # A cache and batches that suit a tiny model; float32, so that greedy text does not depend on the batch.
 SMALL: dict[str, Any] = {
@@ -37,11 +40,6 @@ if INSTALLED:
     os.environ["VLLM_NO_USAGE_STATS"] = os.environ["DO_NOT_TRACK"] = "1"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if INSTALLED:  # vLLM leaves its ZeroMQ contexts to the collector, which may come when no test runs any more
-        config.addinivalue_line("filterwarnings", "ignore:Unclosed context:ResourceWarning")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
@@ -50,9 +48,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for name in ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT"):
         os.environ[name] = str(tmp_path_factory.mktemp(name))
+    yield
+    with warnings.catch_warnings():  # what vLLM left, while it may still be left
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
