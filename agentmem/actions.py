@@ -87,7 +87,7 @@ def decode(text: str, first_id: int) -> tuple[str, tuple[ToolCall, ...]]:
 
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, strict=False)  # grammars of some servers let raw control characters into strings
     except (ValueError, RecursionError):
         return None
 
@@ -100,7 +100,7 @@ def _call(action: Any, number: int) -> ToolCall:
 
 
 def _truncated(body: str, first_id: int) -> tuple[str, tuple[ToolCall, ...]]:
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(strict=False)
     calls: list[ToolCall] = []
     at = body.find("[") + 1 if body.startswith(('{"actions"', '{ "actions"')) else 0
     while at and at < len(body):

@@ -52,12 +52,23 @@ def stats(
     _say(counted, as_json)
 
 
-@app.command(epilog="Example: agentmem doctor")
-def doctor(db: Db = DB_DEFAULT, agent: AgentName = AGENT_DEFAULT, as_json: Json = False) -> None:
-    """Look at this environment: what is installed, what that makes possible, what to install for the rest."""
-    from agentmem.environment import examine
+@app.command(epilog="Example: agentmem doctor --backend openai:http://127.0.0.1:8000/v1")
+def doctor(
+    db: Db = DB_DEFAULT,
+    agent: AgentName = AGENT_DEFAULT,
+    as_json: Json = False,
+    backend: Annotated[str, typer.Option("--backend", metavar="SPEC", help="A backend to start and to ask.")] = "",
+) -> None:
+    """Look at this environment: what is installed, what that makes possible, what to install for the rest.
+
+    With --backend also what that backend can do: its window, its tokens, the ways in which it takes tools.
+    """
+    from agentmem.environment import examine, examine_backend
 
     found = examine(db, agent)
+    if backend:
+        found["checks"] += examine_backend(backend)
+        found["usable"] = found["usable"] and all(c["ok"] for c in found["checks"] if c["name"] == "backend")
     if as_json:
         typer.echo(output.dumps(found))
     else:

