@@ -47,14 +47,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(line))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    if INSTALLED:  # what vLLM left and a test's traceback held until now
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            for _ in range(3):
+                gc.collect()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT"):
         os.environ[name] = str(tmp_path_factory.mktemp(name))
-    yield
-    with warnings.catch_warnings():  # what vLLM left, while it may still be left
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(scope="session")
