@@ -13,9 +13,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from agentmem.backends.chat_template import ChatTokenizer
+from agentmem.backends.spec_options import merged, split_target
 from agentmem.backends.vllm_errors import answer_error, import_error
 from agentmem.backends.vllm_loop import LoopThread
-from agentmem.backends.vllm_options import OWN, check_values, merged, split_target
+from agentmem.backends.vllm_options import OWN, check_values
 from agentmem.backends.vllm_sampling import check_request, grammar, sampling_settings
 from agentmem.backends.vllm_start import Engine, start_engine
 from agentmem.errors import (

@@ -1,18 +1,15 @@
-"""Options of the vLLM engine: their names checked, typed values from a spec string, defaults for memory that is shared.
+"""Options of the vLLM engine: their names checked, defaults for memory that is shared.
 
 No vLLM is needed here: the engine's own names are passed in.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from agentmem.errors import ConfigError
 
@@ -29,34 +26,6 @@ CEILING = 0.92  # vLLM's own default of gpu_memory_utilization
 ENGINE_GIB = 1.5  # what the engine's processes take beside weights and cache (measured: 1.7 GiB resident, some shared)
 MOST_CACHE_GIB, LEAST_CACHE_GIB = 16.0, 0.25
 _SIZES = ("gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override")
-
-
-def split_target(target: str) -> tuple[str, dict[str, Any]]:
-    """`PATH?name=value&...` as path and options. A value is JSON where it can be read as such, else text.
-
-    A target that exists as a path is one. Raises ConfigError for an option given twice or without a value.
-    """
-    if "?" not in target or os.path.exists(os.path.expanduser(target)):
-        return target, {}
-    path, _, query = target.partition("?")
-    options: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        if not text:
-            raise ConfigError("backend", target, f"the option {name!r} has no value", hint=f"write {name}=value")
-        if name in options:
-            raise ConfigError("backend", target, f"the option {name!r} is given twice")
-        try:
-            options[name] = json.loads(text)
-        except ValueError:
-            options[name] = text
-    return path, options
-
-
-def merged(path: str, query: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a spec string and those by keyword. Raises ConfigError for one that is in both."""
-    if both := sorted(query.keys() & given.keys()):
-        raise ConfigError("backend", path, f"{', '.join(both)}: given in the spec and as a keyword")
-    return {**query, **given}
 
 
 def check_names(options: Mapping[str, Any], known: Collection[str]) -> None:

@@ -71,7 +71,11 @@ def main() -> None:
                 continue
             try:
                 rows += run(path, window, tails, args.turns, args.seed, load_format="dummy", dtype="bfloat16")
-            except (AgentMemError, RuntimeError, OSError) as e:  # the other windows may run; the reason stands in the report
+            except (
+                AgentMemError,
+                RuntimeError,
+                OSError,
+            ) as e:  # the other windows may run; the reason stands in the report
                 not_run.append({"window": window, "not run": f"{type(e).__name__}: {e}"})
     tables = {"layouts": rows, "goals": verdicts(rows), "not run": not_run}
     today = datetime.now(UTC).date().isoformat()

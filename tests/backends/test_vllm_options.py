@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmem.backends import vllm_errors, vllm_options, vllm_sampling
+from agentmem.backends.spec_options import merged, split_target
 from agentmem.backends.vllm_log import EngineLog
 from agentmem.backends.vllm_loop import LoopThread
-from agentmem.backends.vllm_options import GIB, check_names, check_values, cpu_cache_bytes, gpu_share, split_target
+from agentmem.backends.vllm_options import GIB, check_names, check_values, cpu_cache_bytes, gpu_share
 from agentmem.backends.vllm_watch import Watch
 from agentmem.errors import BackendUnavailableError, ConfigError, MissingExtraError
 from agentmem.registry import make_backend
@@ -58,8 +59,8 @@ def test_options_in_a_spec_are_json_or_text(tmp_path):
         with pytest.raises(ConfigError):
             split_target(wrong)
     with pytest.raises(ConfigError, match="max_num_seqs"):
-        vllm_options.merged("m", {"max_num_seqs": 1}, {"max_num_seqs": 2})
-    assert vllm_options.merged("m", {"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
+        merged("m", {"max_num_seqs": 1}, {"max_num_seqs": 2})
+    assert merged("m", {"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
 
 
 @given(
