@@ -18,7 +18,7 @@ from agentmem import registry
 from agentmem.backends import decoding
 from agentmem.backends.huggingface import HuggingFaceBackend
 from agentmem.errors import BadRequestError, ConfigError
-from agentmem.protocols import ModelBackend, PromptTokenizer, StreamingBackend
+from agentmem.protocols import Backend, ModelBackend, PromptTokenizer, StreamingBackend
 from agentmem.testing import BackendContract
 from agentmem.types import ChatMessage, Request, ToolSpec
 from tests.backends.small_model import TEXTS, asked, hooked, one
@@ -45,6 +45,10 @@ class TestContract(BackendContract):
         made = HuggingFaceBackend(str(path))
         yield made
         made.close()
+
+    def impatient(self, backend: Backend) -> Backend:
+        assert isinstance(backend, HuggingFaceBackend)
+        return HuggingFaceBackend(backend.name.removeprefix("hf:"), timeout_s=1e-6)
 
     def request_for_text(self, text: str) -> Request:
         return Request((ChatMessage("system", "You help."), ChatMessage("user", text)), tools=(TOOL,), max_tokens=24)

@@ -84,6 +84,11 @@ class TestContract(BackendContract):
     def running(self, backend: Backend) -> int | None:
         return self.server.running
 
+    def impatient(self, backend: Backend) -> Backend:
+        backend.native_tools  # noqa: B018 - what it asks of the server at its start is answered in time
+        self.server.defaults[CHAT] = Reply(completion(), delay_s=1.0)
+        return connect(self.server, timeout_s=0.1, max_retries=0)
+
     def expected_text(self, text: str) -> str | None:
         return f"echo: {text}"
 

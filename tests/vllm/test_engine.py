@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import Any
 
 import pytest
@@ -31,6 +32,11 @@ class TestContract(BackendContract):
     @pytest.fixture
     def backend(self, engine):
         return engine
+
+    def impatient(self, backend):
+        hurried = copy(backend)
+        hurried._timeout_s, hurried.close = 0.001, lambda: None
+        return hurried
 
     def test_close_twice(self, backend):
         """With an engine of its own, in test_engine_faults.py: this one is shared."""

@@ -94,6 +94,11 @@ class TestContract(BackendContract):
         assert isinstance(backend, OpenAIBackend)
         return backend.metrics().running
 
+    def impatient(self, backend: Backend) -> Backend:
+        assert isinstance(backend, OpenAIBackend)
+        url, _, model = backend.name.removeprefix("openai:").partition("#")
+        return OpenAIBackend(f"{url}#{model}", timeout_s=0.002, max_retries=0)
+
 
 class TestTokenizerContract(PromptTokenizerContract):
     @pytest.fixture
