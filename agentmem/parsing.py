@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from agentmem.types import ToolCall, ToolSpec
 
@@ -150,32 +150,56 @@ def _mistyped(value: object, schema: Mapping[str, Any]) -> str | None:
 class StreamFilter:
     """Lets through what a user may see of a stream: no thinking, and nothing that may be a tool call in text.
 
-    `shown` is what was let through; what is held back at the end is the caller's to judge.
+    `shown` is what was let through; what is held back at the end is the caller's to judge. While no tag was begun the
+    work of a piece does not depend on what came before it.
     """
 
     def __init__(self) -> None:
-        self.shown = ""
-        self._raw = ""
+        self._pieces: list[str] = []
+        self._shown: list[str] = []
+        self._state: Literal["open", "plain", "hidden"] = "open"
+        self._spaces = ""
+
+    @property
+    def shown(self) -> str:
+        """What was let through."""
+        return "".join(self._shown)
 
     def feed(self, piece: str) -> str:
         """The further text that can be shown now."""
-        self._raw += piece
-        visible = (
-            strip_thinking(self._raw)
-            if "</think" in self._raw.lower() or "<think" in self._raw.lower()
-            else (self._raw.lstrip())
-        )
+        self._pieces.append(piece)
+        if "<" in piece:
+            self._state = "open"
+        if self._state == "hidden":
+            return ""
+        if self._state == "plain":
+            # White space at the end waits: the end of a reply has none.
+            text = self._spaces + piece
+            new = text.rstrip()
+            self._spaces = text[len(new) :]
+            self._shown.append(new)
+            return new
+        return self._feed_whole()
+
+    def _feed_whole(self) -> str:
+        raw, shown = "".join(self._pieces), self.shown
+        self._pieces = [raw]
+        tagged = "<" in raw
+        thinking = tagged and ("</think" in raw.lower() or "<think" in raw.lower())
+        visible = strip_thinking(raw) if thinking else raw.lstrip()
         if visible.startswith(("{", "```")) or visible in ("`", "``"):
+            self._state = "open" if tagged or visible in ("`", "``") else "hidden"
             return ""
         # A tag may be coming: what could be the start of one waits.
         open_tag = visible.rfind("<")
         safe = visible if open_tag < 0 or ">" in visible[open_tag:] else visible[:open_tag]
         if "<tool_call>" in safe:
             safe = safe[: safe.index("<tool_call>")]
-        # White space at the end waits too: the end of a reply has none.
         safe = safe.rstrip()
-        if not safe.startswith(self.shown) or len(safe) <= len(self.shown):
+        if visible and not tagged:
+            self._state, self._spaces = "plain", visible[len(safe) :]
+        if not safe.startswith(shown) or len(safe) <= len(shown):
             return ""
-        new = safe[len(self.shown) :]
-        self.shown = safe
+        new = safe[len(shown) :]
+        self._shown.append(new)
         return new

@@ -225,3 +225,38 @@ def test_a_call_in_text_is_never_streamed() -> None:
         visible = StreamFilter()
         shown = "".join(visible.feed(c) for c in text)
         assert shown == ("Well." if text.startswith("Well") else "")
+
+
+class Simple:
+    """What StreamFilter does, read from the start at each piece."""
+
+    def __init__(self) -> None:
+        self.shown = ""
+        self.raw = ""
+
+    def feed(self, piece: str) -> str:
+        self.raw += piece
+        thinking = "</think" in self.raw.lower() or "<think" in self.raw.lower()
+        visible = strip_thinking(self.raw) if thinking else self.raw.lstrip()
+        if visible.startswith(("{", "```")) or visible in ("`", "``"):
+            return ""
+        tag = visible.rfind("<")
+        safe = visible if tag < 0 or ">" in visible[tag:] else visible[:tag]
+        safe = safe.split("<tool_call>")[0].rstrip()
+        if not safe.startswith(self.shown) or len(safe) <= len(self.shown):
+            return ""
+        new, self.shown = safe[len(self.shown) :], safe
+        return new
+
+
+PARTS = (
+    "", " ", "\n", "a", "word ", "`", "``", "```", "{", "}", "<", ">", "<think>", "</think>", "<tool_call>", "x<y", "🙂",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12))
+def test_the_filter_of_a_stream_is_that_of_the_whole(pieces: list[str]) -> None:
+    fast, simple = StreamFilter(), Simple()
+    for piece in pieces:
+        assert fast.feed(piece) == simple.feed(piece)
+        assert fast.shown == simple.shown
