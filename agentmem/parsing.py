@@ -116,7 +116,7 @@ def arguments_of(call: ToolCall, tools: Mapping[str, ToolSpec]) -> dict[str, Any
             return FormatProblem(f"{call.name} has no argument {name!r}; it takes: {', '.join(properties)}")
         if problem := _mistyped(value, properties[name]):
             return FormatProblem(f"argument {name!r} of {call.name} {problem}")
-    missing = [n for n in spec.parameters.get("required", ()) if n not in values]
+    missing = [n for n in spec.parameters.get("required", ()) if values.get(n) is None]
     if missing:
         return FormatProblem(f"{call.name} lacks its argument {', '.join(repr(m) for m in missing)}")
     return {n: v for n, v in values.items() if v is not None}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agentmem import prompts
+from agentmem.citing import clean
 from agentmem.context import PromptPlan, render
 from agentmem.errors import BackendError
 from agentmem.parsing import strip_thinking, text_calls
@@ -56,7 +57,7 @@ class ModelSummariser:
             said = "it called a tool instead" if calls or completion.tool_calls else "it answered with nothing"
             self._report(f"the summary was made without the model: {said}")
             return without_model(previous, evicted, max_tokens, counter)
-        return Summary(within(text.strip(), max_tokens, counter), by_model=True)
+        return Summary(within(clean(text.strip()), max_tokens, counter), by_model=True)
 
     def _riding(self, evicted: Sequence[Message], max_tokens: int) -> Request | None:
         """The shared prefix up to the last evicted message, then the instruction; None when that does not fit."""

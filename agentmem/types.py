@@ -129,7 +129,8 @@ class Message:
             if call.name == "send_message":
                 with suppress(ValueError, AttributeError, RecursionError):
                     parts.append(str(json.loads(call.arguments).get("message", "")))
-        return "\n".join(p for p in parts if p)
+        # An escaped half of a surrogate pair is JSON, and no text.
+        return "\n".join(p for p in parts if p).encode("utf-8", "replace").decode("utf-8")
 
     @property
     def searchable(self) -> bool:

@@ -145,6 +145,7 @@ BAD_CALLS = {
     "bad JSON": (call("core_memory_append", '{"label": "human", '), "no JSON"),
     "no object": (call("core_memory_append", "[1]"), "must be a JSON object"),
     "missing argument": (call("core_memory_append", '{"label": "human"}'), "lacks its argument 'content'"),
+    "null argument": (call("core_memory_append", '{"label": "a", "content": null}'), "lacks its argument 'content'"),
     "mistyped argument": (call("core_memory_append", '{"label": "human", "content": 7}'), "must be a string"),
     "mistyped page": (call("conversation_search", '{"query": "x", "page": "one"}'), "must be a whole number"),
     "negative page": (call("conversation_search", '{"query": "x", "page": -1}'), "must not be negative"),

@@ -27,8 +27,8 @@ phrases confidence polar quoting retrieval pager
 reading archiving erasing ingesting inspecting archive_file
 memory_reads
 memory
-tools citing prefix summarising
-turn answering
+tools citing prefix
+summarising turn answering
 steps
 agent
 scheduling backend_contract

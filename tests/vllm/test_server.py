@@ -97,7 +97,7 @@ class TestContract(BackendContract):
     def impatient(self, backend: Backend) -> Backend:
         assert isinstance(backend, OpenAIBackend)
         url, _, model = backend.name.removeprefix("openai:").partition("#")
-        return OpenAIBackend(f"{url}#{model}", timeout_s=0.002, max_retries=0)
+        return OpenAIBackend(f"{url}#{model}", timeout_s=0.0002, max_retries=0)
 
 
 class TestTokenizerContract(PromptTokenizerContract):
