@@ -22,6 +22,7 @@ from agentmem.memory import Memory
 from agentmem.planning import Ask, Fitted, Shape, head_cost
 from agentmem.prefix import PrefixTracker, measured
 from agentmem.protocols import Backend, ModelBackend, PromptTokenizer
+from agentmem.queue import chat_message
 from agentmem.steps import carry_out
 from agentmem.summarising import ModelSummariser
 from agentmem.summary import without_model
@@ -29,7 +30,6 @@ from agentmem.times import clock_words, parse_time
 from agentmem.tools import SPECS, ToolResult
 from agentmem.turn import Turn
 from agentmem.types import (
-    ChatMessage,
     Completion,
     Draft,
     Event,
@@ -76,7 +76,6 @@ class Agent:
                 made.close()
             raise
         self._prefixes = PrefixTracker()
-        self._mismatched = 0
         self.summariser = ModelSummariser(
             memory, made, lambda reason: self._note("summary_fallback", reason), self.config.cache_salt
         )
@@ -171,8 +170,9 @@ class Agent:
                     else:
                         visible += piece
                         yield ReplyChunk(self._joined(turn, visible, piece) if piece else "")
-                self._compare(turn, fitted, completion)
-                done, more = self._take(turn, completion, visible)
+                said, calls = interpret(completion, self.shape.mode, 1000 * turn.user.id + turn.steps)
+                self._compare(turn, fitted, completion, said, calls)
+                done, more = self._take(turn, completion, clean(visible) or said, calls)
                 visible = ""  # stored now: a reader who leaves from here on stops nothing
                 if more:
                     yield ReplyChunk(more)
@@ -294,7 +294,9 @@ class Agent:
             blocks=self.memory.records.journal.blocks(),
         )
 
-    def _compare(self, turn: Turn, fitted: Fitted, completion: Completion) -> None:
+    def _compare(
+        self, turn: Turn, fitted: Fitted, completion: Completion, text: str, calls: tuple[ToolCall, ...]
+    ) -> None:
         """Hold what was counted and what was thought reusable against what the backend says that it was."""
         counter, used = self.backend.counter, completion.usage.prompt_tokens
         turn.usage = turn.usage + completion.usage
@@ -303,9 +305,8 @@ class Agent:
         report = self._prefixes.report(fitted, self._block_size())
         divergence = ""
         if isinstance(counter, PromptTokenizer) and completion.token_ids:
-            text, calls = interpret(completion, self.shape.mode, 1000 * turn.user.id + turn.steps)
             said = Message(0, "assistant", text, turn.asked_at, turn.asked_at, tool_calls=calls)
-            divergence = counter.rerendered(self._as_sent(said), completion.token_ids)
+            divergence = counter.rerendered(chat_message(said, None, mode=self.shape.mode), completion.token_ids)
         self._prefixes.answered(completion, divergence)
         if report is None:
             return
@@ -317,11 +318,6 @@ class Agent:
                 "total": report.total, "cached": report.cached, "cause": report.cause,
             }  # fmt: skip
             turn.notes.append(("prefix", known | ({"divergence": divergence} if divergence else {})))
-
-    def _as_sent(self, message: Message) -> ChatMessage:
-        from agentmem.queue import chat_message
-
-        return chat_message(message, None, mode=self.shape.mode)
 
     def _block_size(self) -> int | None:
         return self.backend.block_size if isinstance(self.backend, ModelBackend) else None
@@ -336,12 +332,10 @@ class Agent:
         if distrust is not None:
             distrust(cause)
 
-    def _take(self, turn: Turn, completion: Completion, visible: str) -> tuple[bool, str]:
+    def _take(self, turn: Turn, completion: Completion, text: str, calls: tuple[ToolCall, ...]) -> tuple[bool, str]:
         """Store a step's output and its effects; whether the turn is done, and what else there is to show."""
         memory = self.memory
         turn.answer = completion.answer or turn.answer
-        text, calls = interpret(completion, self.shape.mode, 1000 * turn.user.id + turn.steps)
-        text = clean(visible) or text
         if self.config.tools == "off":
             calls = ()
         if not text and not calls:

@@ -87,7 +87,7 @@ def shared_prefix(a: Encoding, b: Encoding) -> int:
         if mine is not other and mine.ids != other.ids:
             break
         total += len(mine.ids)
-    return total + _shared(_from(a, total), _from(b, total))
+    return total + common_length(_from(a, total), _from(b, total))
 
 
 def shared_with_reply(before: Encoding, generated: Sequence[int], now: Encoding) -> int:
@@ -95,7 +95,7 @@ def shared_with_reply(before: Encoding, generated: Sequence[int], now: Encoding)
     tokens = shared_prefix(before, now)
     if tokens < len(before):
         return tokens
-    return tokens + _shared(generated, _from(now, tokens))
+    return tokens + common_length(generated, _from(now, tokens))
 
 
 def _from(encoding: Encoding, start: int) -> list[int]:
@@ -109,5 +109,6 @@ def _from(encoding: Encoding, start: int) -> list[int]:
     return out
 
 
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+def common_length(a: Sequence[int] | str, b: Sequence[int] | str) -> int:
+    """How far two sequences are the same from the start."""
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from agentmem.encoding import Encoding, Piece
+from agentmem.encoding import Encoding, Piece, common_length
 from agentmem.protocols import PromptTokenizer, TokenCounter
 from agentmem.types import SECTIONS, ChatMessage, Ledger, ToolSpec
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 Counts = Mapping[str, int]
 _CACHE_SIZE = 4096
-
-
-def ledger(written: Sequence[Written], tools: Sequence[ToolSpec], counter: TokenCounter, max_tokens: int) -> Ledger:
-    """Tokens per section, counted with nothing kept from an earlier prompt."""
-    return Bookkeeper(counter).ledger(written, tools, max_tokens)
 
 
 class Bookkeeper:
@@ -78,13 +73,9 @@ class Bookkeeper:
             first = self.counter.encode_prompt(messages)
             self._without_tools = (head, first.pieces[0].text if len(first.pieces) > 1 else first.text)
         plain = self._without_tools[1]
-        start = _common(text, plain)
-        end = _common(text[start:][::-1], plain[start:][::-1])
+        start = common_length(text, plain)
+        end = common_length(text[start:][::-1], plain[start:][::-1])
         return start, max(start, len(text) - end)
-
-
-def _common(a: str, b: str) -> int:
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _spans(text: str, written: Sequence[Written]) -> list[tuple[int, int, str]]:

@@ -85,8 +85,7 @@ def _cause(last: _Last, plan: PromptPlan, tokens: int) -> str:
             return "less was paged in than at the step before: the turn's own messages needed the room"
         if plan.last_step != before.last_step or plan.pressure != before.pressure:
             return "a note in the tail came or went"
-        # The opening of the reply is the prompt's end: templates may render an answer in the history otherwise.
-        return last.divergence
+    # The opening of the reply is the prompt's end: templates may render an answer in the history otherwise.
     return last.divergence
 
 

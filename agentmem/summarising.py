@@ -18,29 +18,20 @@ from agentmem.planning import shown_short
 from agentmem.protocols import Backend, TokenCounter
 from agentmem.summary import Summary, told, within, without_model
 from agentmem.tokens import cut_text
-from agentmem.types import ChatMessage, Message, Request, Usage
+from agentmem.types import ChatMessage, Message, Request
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory
 
 
 class ModelSummariser:
-    """Summaries by a backend; when it fails or says nothing, the model-free one, and `report` is told why.
-
-    `usage` adds up what the calls cost since it was last taken.
-    """
+    """Summaries by a backend; when it fails or says nothing, the model-free one, and `report` is told why."""
 
     def __init__(self, memory: Memory, backend: Backend, report: Callable[[str], None], cache_salt: str | None) -> None:
         self._memory = memory
         self._backend = backend
         self._report = report
         self._salt = cache_salt
-        self.usage = Usage()
-
-    def take_usage(self) -> Usage:
-        """The tokens of the calls since the last time."""
-        usage, self.usage = self.usage, Usage()
-        return usage
 
     def __call__(  # noqa: D102 (the law is Summarise's)
         self, previous: str, evicted: Sequence[Message], max_tokens: int, counter: TokenCounter
@@ -51,7 +42,6 @@ class ModelSummariser:
         except BackendError as e:
             self._report(f"the summary was made without the model: {e.message}")
             return without_model(previous, evicted, max_tokens, counter)
-        self.usage += completion.usage
         text, calls = text_calls(strip_thinking(completion.text), request.tools, 0)
         if not text.strip() or calls or completion.tool_calls:
             said = "it called a tool instead" if calls or completion.tool_calls else "it answered with nothing"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from agentmem.backends.chat_rendering import JOINER
+from agentmem.encoding import common_length
 
 
 def difference(
@@ -20,7 +21,7 @@ def difference(
     `opened` is the prompt with the reply's opening, `generated` what followed it (without the token that ended it),
     `later` a later prompt. `calls` are the arguments of the message's tool calls as the model wrote them.
     """
-    before = _shared(opened, later)
+    before = common_length(opened, later)
     if before < len(opened):
         missing = decode(opened[before:])
         of_thinking = "<think>" in missing and "<think>" not in decode(later[before : before + len(opened)])
@@ -29,7 +30,7 @@ def difference(
         )  # fmt: skip
         return f"{what}, {len(opened) - before} tokens before the reply"
     rest = later[len(opened) :]
-    same = _shared(generated, rest)
+    same = common_length(generated, rest)
     if same == len(generated):
         return ""
     where = f"from its token {same} on"
@@ -72,7 +73,3 @@ def _reserialised(raw: str) -> str:
     if "".join(written.split()) == "".join(raw.split()):
         return "spaces"
     return "the same values written otherwise"
-
-
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -11,7 +11,7 @@ from typing import Any
 from agentmem.backends.http import HttpClient, encode
 from agentmem.backends.http_replies import Reply
 from agentmem.backends.token_text import token_text
-from agentmem.encoding import Encoding, Piece
+from agentmem.encoding import Encoding, Piece, common_length
 from agentmem.errors import BackendError, BackendUnavailableError, BadCompletionError, BadRequestError
 from agentmem.protocols import TokenCounter
 from agentmem.tokens import approximate_counter
@@ -191,7 +191,7 @@ class ServerTokenizer(ServerCounter):
         if later[: len(opened)] != opened:
             return "the chat template writes what stands before a message otherwise once there is an answer"
         again = later[len(opened) :]
-        same = next((n for n, (a, b) in enumerate(zip(again, ids, strict=False)) if a != b), min(len(again), len(ids)))
+        same = common_length(again, ids)
         if same == len(ids):
             return ""
         what = "its calls, or what stands around them," if message.tool_calls else "it"

@@ -9,7 +9,7 @@ import pytest
 
 from agentmem import prompts
 from agentmem.context import PromptPlan, fingerprint, render, shown_keys
-from agentmem.ledger import ledger
+from agentmem.ledger import Bookkeeper
 from agentmem.types import Block, Epoch, Hit, Message, Page, PageItem, Tier, ToolCall
 from tests.counters import word_counter
 
@@ -78,7 +78,7 @@ def test_the_ledger_sums() -> None:
     counter = word_counter()
     plan = PromptPlan(epoch=2, first=4, last=8, query="And now?")
     found = render(plan, EPOCH, {m.id: m for m in QUEUE}, [ITEM])
-    counted = ledger(found, (), counter, 500)
+    counted = Bookkeeper(counter).ledger(found, (), 500)
     assert counted.sections == {
         "system": counter.count(prompts.SYSTEM_EXTRACTIVE), "core": 8, "summary": 4, "compressed": 0,
         "queue": 2 + 2 + 3 + 1 + 1, "tail": 11 + 2, "template": 6,

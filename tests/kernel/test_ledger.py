@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agentmem.context import Written
 from agentmem.encoding import Encoding, Piece, shared_prefix, shared_with_reply
-from agentmem.ledger import Bookkeeper, ledger
+from agentmem.ledger import Bookkeeper
 from agentmem.tools import SPECS
 from agentmem.types import ToolCall
 from tests.counters import PieceCounter
@@ -27,7 +27,7 @@ PROMPT = (
 
 def test_each_token_is_in_the_section_of_its_first_character() -> None:
     counter = PieceCounter()
-    counted = ledger(PROMPT, (), counter, 99)
+    counted = Bookkeeper(counter).ledger(PROMPT, (), 99)
     # Worked out by hand with PieceCounter's rule; line ends between segments belong to the segment before.
     assert dict(counted.sections) == {
         "system": 4, "core": 5, "summary": 1, "compressed": 0, "queue": 3 + 2 + 2, "tail": 6, "template": 13,
@@ -37,7 +37,7 @@ def test_each_token_is_in_the_section_of_its_first_character() -> None:
 
 def test_tools_are_of_the_system_section() -> None:
     counter = PieceCounter()
-    plain, full = ledger(PROMPT, (), counter, 99), ledger(PROMPT, SPECS, counter, 99)
+    plain, full = Bookkeeper(counter).ledger(PROMPT, (), 99), Bookkeeper(counter).ledger(PROMPT, SPECS, 99)
     more = full.total - plain.total
     assert more > 50 and full.sections["system"] == plain.sections["system"] + more
     assert {k: v for k, v in full.sections.items() if k != "system"} == {
@@ -48,7 +48,7 @@ def test_tools_are_of_the_system_section() -> None:
 @given(st.lists(st.lists(st.tuples(st.sampled_from(["queue", "tail"]), st.text("ab <\n", max_size=9)), max_size=3)))
 def test_the_sections_always_sum(messages: list[list[tuple[str, str]]]) -> None:
     written = [PROMPT[0], *(Written("user", tuple(m)) for m in messages)]
-    counted = ledger(written, SPECS, PieceCounter(), 99)
+    counted = Bookkeeper(PieceCounter()).ledger(written, SPECS, 99)
     assert sum(counted.sections.values()) == counted.total
     assert min(counted.sections.values()) >= 0
 
