@@ -24,6 +24,7 @@ AgentMemError
 |  |- RateLimitedError               retryable: .retry_after_s
 |  |- BadRequestError                4xx: asking again will not help
 |  `- BadCompletionError             an answer that can't be used
+|- CompressionError                  a compressor failed; who asked goes on with the text as it is: .compressor
 `- AgentRunError                     the turn stopped: .steps
    |- StepLimitError
    `- RepeatedFailureError           the same call failed the same way twice
@@ -222,6 +223,14 @@ class BadRequestError(BackendError):
 
 class BadCompletionError(BackendError):
     """The model, or the server, answered with something that can't be used."""
+
+
+class CompressionError(AgentMemError):
+    """A compressor can't do its work, or broke a law; the text is used as it is."""
+
+    def __init__(self, compressor: str, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"compressor {compressor}: {problem}", hint=hint)
+        self.compressor = compressor
 
 
 class AgentRunError(AgentMemError):

@@ -99,12 +99,23 @@ def passage_keys(passage: Passage) -> list[tuple[int, str]]:
     return keys + (_by_sentence(passage.text, "") if len(spans) == 1 else [])
 
 
+def part_spans(text: str) -> dict[int, tuple[int, int]]:
+    """Which characters of a record's text each of its keys stands for, by part; the key with the message before it
+    apart."""
+    spans = chunk_spans(text)
+    found = dict(enumerate(spans))
+    return found | dict(enumerate(_telling(text), SENTENCE_PART)) if len(spans) == 1 else found
+
+
 def _by_sentence(text: str, prefix: str) -> list[tuple[int, str]]:
+    return [(SENTENCE_PART + n, f"{prefix}{text[s:e]}") for n, (s, e) in enumerate(_telling(text))]
+
+
+def _telling(text: str) -> list[tuple[int, int]]:
     spans = sentences(text)
     if len(spans) < 2:
         return []
-    telling = [text[s:e] for s, e in spans if len(content_words(text[s:e])) >= MIN_SENTENCE_WORDS]
-    return [(SENTENCE_PART + n, f"{prefix}{sentence}") for n, sentence in enumerate(telling[:MAX_SENTENCES])]
+    return [(s, e) for s, e in spans if len(content_words(text[s:e])) >= MIN_SENTENCE_WORDS][:MAX_SENTENCES]
 
 
 def key_hash(text: str) -> bytes:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agentmem.compression import Compressed, CompressionRequest, Part
     from agentmem.encoding import Encoding, ToolMode
     from agentmem.types import ChatMessage, Chunk, Completion, InputType, Request, ToolSpec
 
@@ -183,6 +184,55 @@ class Reranker(Protocol):
 
     def scores(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
         """One score per text, higher is better."""
+        ...
+
+
+class Compressor(Protocol):
+    """Makes texts shorter by leaving parts out, for what the agent reads.
+
+    Laws: `compress` returns one result per request, in order; [] for []. A result is None unless it is smaller in the
+    request's tokens, and None for texts that are within the target already: so a second pass to the same target changes
+    nothing. It is never over the request's budget. The same request gives the same result. Of each sentence that is
+    kept, what `agentmem.cutting` protects is kept: numbers, dates, ids, quoted strings, names, speaker labels,
+    negations, and the words that the user named. Code fences and JSON are kept whole or left out whole, parts of one
+    unit together or not at all. No word is cut, no sign garbled. `question_aware` says whether the query is read;
+    `joint` that it weighs the parts of a request against each other, so that it wants all of a page at once.
+    `fingerprint` names the algorithm, its version, model and settings: results are kept under it. Failures are
+    `CompressionError`. Constructing one is cheap: models load at the first `compress`.
+    """
+
+    name: str
+
+    @property
+    def question_aware(self) -> bool:
+        """Whether the query changes the result."""
+        ...
+
+    @property
+    def joint(self) -> bool:
+        """Whether the parts of a request are weighed against each other by a model of its own."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Names all that a result depends on, the request apart."""
+        ...
+
+    def compress(self, requests: Sequence[CompressionRequest]) -> list[Compressed | None]:
+        """Compress, batch first."""
+        ...
+
+
+@runtime_checkable
+class OffersForms(Protocol):
+    """A `Compressor` that offers shorter forms of a text by itself, where others are asked for shares of its tokens.
+
+    Laws: one list per part, in order; each form is a lawful result for a request of that part alone with a target of
+    the form's own tokens; the longest first.
+    """
+
+    def forms(self, parts: Sequence[Part], query: str, counter: TokenCounter) -> list[list[Compressed]]:
+        """Shorter forms of each part."""
         ...
 
 

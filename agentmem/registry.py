@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from agentmem.errors import ConfigError, MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
-    from agentmem.protocols import Backend, Embedder, Reranker
+    from agentmem.protocols import Backend, Compressor, Embedder, Reranker
     from agentmem.store.sqlite import EmbedderRow
 
 BACKENDS = {
@@ -31,11 +31,23 @@ RERANKERS = {
     "cross-encoder": "agentmem.backends.cross_encoder:CrossEncoderReranker",
     "late-interaction": "agentmem.backends.late_interaction:LateInteractionReranker",
 }
+COMPRESSORS = {
+    "extractive": "agentmem.compressors.extractive:ExtractiveCompressor",
+    "selective": "agentmem.compressors.selective:SelectiveCompressor",
+    "llmlingua": "agentmem.compressors.llmlingua:LLMLinguaCompressor",
+    "longllmlingua": "agentmem.compressors.longllmlingua:LongLLMLinguaCompressor",
+    "llmlingua2": "agentmem.compressors.llmlingua2:LLMLingua2Compressor",
+    "code": "agentmem.compressors.code:CodeCompressor",
+}
 NEEDS_ARGUMENT = {
     "cross-encoder": "a model, e.g. cross-encoder:cross-encoder/ms-marco-MiniLM-L6-v2",
     "hf": "a model's folder, e.g. hf:models/Qwen3-0.6B",
+    "llmlingua": "a causal model's folder, e.g. llmlingua:models/Qwen3-0.6B",
+    "llmlingua2": "a token classifier's folder, e.g. llmlingua2:models/llmlingua-2-bert-base-multilingual-cased",
+    "longllmlingua": "a causal model's folder, e.g. longllmlingua:models/Qwen3-0.6B",
     "late-interaction": "an encoder, e.g. late-interaction:minilm",
     "openai": "the server, e.g. openai:http://127.0.0.1:8000/v1#model",
+    "selective": "a causal model's folder, e.g. selective:models/Qwen3-0.6B",
     "st": "a model, e.g. st:sentence-transformers/all-mpnet-base-v2",
     "vllm": "a model's folder, e.g. vllm:models/Qwen3-8B, or with options: vllm:models/Qwen3-8B?max_model_len=16384",
 }
@@ -54,7 +66,7 @@ def _resolve(kind: str, spec: str, known: dict[str, str], *args: Any) -> Any:
     if name in known:
         if name in NEEDS_ARGUMENT and not argument:
             raise ConfigError(kind, spec, "lacks its argument", hint=f"give {NEEDS_ARGUMENT[name]}")
-        if name not in NEEDS_ARGUMENT and argument:
+        if name not in NEEDS_ARGUMENT and argument and kind != "compressor":
             raise ConfigError(kind, spec, f"{name} takes no argument", hint=f"give {name!r} alone")
         return load(known[name])(*([argument] if argument else []), *args)
     if "." in name and argument:
@@ -99,3 +111,8 @@ def make_backend(spec: str, embedder: Embedder | None) -> Backend:
 def make_reranker(spec: str) -> Reranker | None:
     """A reranker by spec. `none` is None: the ranking stays as it is."""
     return None if spec == "none" else cast("Reranker", _resolve("reranker", spec, RERANKERS))
+
+
+def make_compressor(spec: str) -> Compressor | None:
+    """A compressor by spec. `none` is None: everything is read as it is."""
+    return None if spec == "none" else cast("Compressor", _resolve("compressor", spec, COMPRESSORS))

@@ -7,17 +7,22 @@ Times are `datetime` as the caller gave them; one without a zone is read as UTC 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from agentmem.chat import ChatMessage as ChatMessage
+from agentmem.chat import Role as Role
+from agentmem.chat import ToolCall as ToolCall
+from agentmem.chat import ToolSpec as ToolSpec
+from agentmem.compression import Spans, shown
+
 if TYPE_CHECKING:
     from agentmem.encoding import PrefixReport
 
-Role = Literal["system", "user", "assistant", "tool"]
 InputType = Literal["query", "document"]
 SECTIONS = ("system", "core", "summary", "compressed", "queue", "tail", "template")
 
@@ -35,51 +40,6 @@ class Pressure(StrEnum):
     NONE = "none"
     WARN = "warn"
     FLUSH = "flush"
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call as the model wrote it: `arguments` is its JSON text, kept byte for byte."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
-    """A tool as the model sees it; `parameters` is a JSON schema of an object."""
-
-    name: str
-    description: str
-    parameters: Mapping[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The shape that OpenAI-compatible servers and chat templates take."""
-        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
-        return {"type": "function", "function": function}
-
-
-@dataclass(frozen=True, slots=True)
-class ChatMessage:
-    """One message of a prompt."""
-
-    role: Role
-    content: str
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The OpenAI wire shape; keys always in the same order."""
-        out: dict[str, Any] = {"role": self.role, "content": self.content}
-        if self.tool_calls:
-            out["tool_calls"] = [
-                {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
-                for c in self.tool_calls
-            ]
-        if self.tool_call_id is not None:
-            out["tool_call_id"] = self.tool_call_id
-        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +132,23 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """A message of the compressed history: its line as it stands in the prompt, under its day; `whole` when nothing of
+    what was said is left out of it."""
+
+    message: int
+    day: str
+    line: str
+    key: str | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """The frozen part of the prompt between two flushes.
 
     `first_message` is the id of the first message in the queue; `summary` covers the ids
-    `summary_from` to `summary_to`, both included (0 and 0: nothing yet).
+    `summary_from` to `summary_to`, both included (0 and 0: nothing yet); `compressed` are the newest of those, short.
     """
 
     number: int
@@ -186,6 +158,7 @@ class Epoch:
     summary_to: int
     blocks: tuple[Block, ...]
     started_at: datetime
+    compressed: tuple[Earlier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +166,8 @@ class Hit:
     """A search result. `score` compares within one query only, higher is better.
 
     `parts` (with `explain=True`) holds the raw signals: `cosine` in [-1, 1], `bm25` >= 0, and the rest.
-    `source` lists the records that a passage was derived from.
+    `source` lists the records that a passage was derived from. `dated`: `at` is the time that was given for it; False
+    for a passage of which none is known, whose `at` is when it was stored.
     """
 
     id: str
@@ -208,25 +182,48 @@ class Hit:
     source: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     parts: Mapping[str, float] | None = None
+    dated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class PageItem:
-    """A hit that was paged in: the characters `start` to `end` of its text stand in the page."""
+    """A hit that was paged in: the characters `start` to `end` of its text stand in the page; where it was compressed,
+    only the `spans` in between, each (start, end)."""
 
     hit: Hit
     start: int
     end: int
+    spans: Spans = ()
+
+    @classmethod
+    def short(cls, hit: Hit, spans: Spans) -> PageItem:
+        """A hit of which only some spans stand in the page."""
+        return cls(hit, spans[0][0], spans[-1][1], spans)
 
     @property
     def text(self) -> str:
         """What stands in the page."""
-        return self.hit.text[self.start : self.end]
+        return shown(self.hit.text, self.spans) if self.spans else self.hit.text[self.start : self.end]
 
     @property
     def whole(self) -> bool:
         """True when nothing of the record was left out."""
-        return self.start == 0 and self.end == len(self.hit.text)
+        return not self.spans and self.start == 0 and self.end == len(self.hit.text)
+
+    @property
+    def piece(self) -> tuple[str | int, ...]:
+        """How a prompt's plan names it: ref, start, end; or ref, "~", then start and end of each span."""
+        if not self.spans:
+            return (self.hit.id, self.start, self.end)
+        return (self.hit.id, "~", *(n for span in self.spans for n in span))
+
+    @classmethod
+    def of_piece(cls, hit: Hit, piece: Sequence[str | int]) -> PageItem:
+        """The inverse of `piece`."""
+        bounds = [int(n) for n in piece[1:] if n != "~"]
+        if piece[1] != "~":
+            return cls(hit, bounds[0], bounds[1])
+        return cls.short(hit, tuple(zip(bounds[::2], bounds[1::2], strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
