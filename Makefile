@@ -34,7 +34,7 @@ $(VENV)/.ready-cpu: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-cpu
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,openai,hf,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,openai,hf,llmlingua,dev]'
 	touch $@
 
 clean:
