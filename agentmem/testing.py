@@ -7,20 +7,25 @@ The contract classes are for pytest: inherit one, give its fixtures, and its law
 
 from __future__ import annotations
 
+from agentmem.compressor_contract import CompressorContract
 from agentmem.contracts import BackendContract, EmbedderContract, VectorIndexContract
 from agentmem.registry import EMBEDDERS, load
 from agentmem.reranker_contract import RerankerContract
 from agentmem.scripted import ScriptedBackend, tool_call
+from agentmem.soft_prompt_contract import SoftPromptBackendContract, SoftPromptEncoderContract
 from agentmem.tokenizer_contract import PromptTokenizerContract
 
 # ruff: noqa: F822 - HashingEmbedder is resolved below
 __all__ = [
     "BackendContract",
+    "CompressorContract",
     "EmbedderContract",
     "HashingEmbedder",
     "PromptTokenizerContract",
     "RerankerContract",
     "ScriptedBackend",
+    "SoftPromptBackendContract",
+    "SoftPromptEncoderContract",
     "VectorIndexContract",
     "tool_call",
 ]

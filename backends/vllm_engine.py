@@ -13,11 +13,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from agentmem.backends.chat_template import ChatTokenizer
-from agentmem.backends.spec_options import merged, split_target
 from agentmem.backends.vllm_errors import answer_error, import_error
 from agentmem.backends.vllm_loop import LoopThread
 from agentmem.backends.vllm_options import OWN, check_values
 from agentmem.backends.vllm_sampling import check_request, grammar, sampling_settings
+from agentmem.backends.vllm_soft_prompts import SoftPromptDoor
 from agentmem.backends.vllm_start import Engine, start_engine
 from agentmem.errors import (
     BackendTimeoutError,
@@ -26,10 +26,12 @@ from agentmem.errors import (
     BadRequestError,
     ConfigError,
 )
+from agentmem.spec_options import merged, split_target
 from agentmem.types import Chunk, Completion, Request, Usage
 
 if TYPE_CHECKING:
     from agentmem.encoding import ToolMode
+    from agentmem.soft_prompts import SoftPrompt
 
 _TIMEOUT_S = 600.0
 _numbers = count(1)
@@ -96,6 +98,7 @@ class VllmBackend:
             raise
         self.counter: ChatTokenizer = self._engine.tokenizer
         self.native_tools = self.counter.accepts_tools
+        self._soft = SoftPromptDoor(self.name, self._engine.core.vllm_config.model_config)
         atexit.register(self.close)
 
     def __repr__(self) -> str:
@@ -136,7 +139,15 @@ class VllmBackend:
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer the requests, in order: the engine gets them all at once. When one fails, or the wait is interrupted,
         the others are aborted."""
-        jobs = [self._job(r, streamed=False) for r in requests]
+        return self.generate_with(requests, [None] * len(requests))
+
+    def soft_prompt_model(self) -> str:
+        """Fingerprint of the served weights, for encoders of soft prompts. Needs enable_prompt_embeds."""
+        return self._soft.model()
+
+    def generate_with(self, requests: Sequence[Request], soft: Sequence[SoftPrompt | None]) -> list[Completion]:
+        """As `generate`, each request with its soft prompt before it (see docs/soft-prompts.md)."""
+        jobs = [self._job(r, streamed=False, soft=s) for r, s in self._soft.pairs(requests, soft)]
         if not jobs:
             return []
         outputs = self._loop.call(self._answers(jobs))
@@ -203,22 +214,28 @@ class VllmBackend:
             self._engine.log.close()
             self._engine.core = None  # its finaliser would else run when the interpreter is half gone
 
-    def _job(self, request: Request, *, streamed: bool) -> _Job:
+    def _job(self, request: Request, *, streamed: bool, soft: SoftPrompt | None = None) -> _Job:
         check_request(request)
         engine = self._engine
         if engine.asleep:
             raise BackendUnavailableError(f"{self.name} is asleep", hint="call wake() first")
         ids = list(self.counter.encode_prompt(request.messages, request.tools if self.native_tools else ()).ids)
-        if len(ids) >= engine.window:
+        rows = self._soft.rows(soft)
+        if len(ids) + rows >= engine.window:
+            of = f" ({rows} of them rows of a soft prompt)" if rows else ""
             raise BadRequestError(
-                f"the prompt has {len(ids)} tokens, {self.name} takes {engine.window} with the answer",
+                f"the prompt has {len(ids) + rows} tokens{of}, {self.name} takes {engine.window} with the answer",
                 hint="lower the context budget, or raise max_model_len if the model allows it",
             )
         settings = sampling_settings(request, self.counter.eos_ids, engine.sampling_defaults)
         if engine.parser is not None and request.tools:
             settings |= engine.parser.sampling_settings(request)
         rules = grammar(request, engine.grammar_library, engine.added_tokens)
-        return _Job(engine.prompt(ids, request.cache_salt), engine.sampling(settings, rules, streamed))
+        if soft is None:
+            prompt = engine.prompt(ids, request.cache_salt)
+        else:
+            prompt = self._soft.prompt(soft, ids, request.cache_salt)
+        return _Job(prompt, engine.sampling(settings, rules, streamed))
 
     async def _answers(self, jobs: Sequence[_Job]) -> list[Any]:
         loop = asyncio.get_running_loop()
