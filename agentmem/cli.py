@@ -7,12 +7,12 @@ import sys
 
 import typer
 
-from agentmem import commands_memory, commands_model, commands_store
+from agentmem import commands_cap, commands_memory, commands_model, commands_store
 from agentmem.cli_options import app
 from agentmem.errors import AgentMemError, ConfigError, InvalidInputError, UnknownNameError
 
 # They add themselves to the application when they are imported.
-COMMANDS = (commands_memory, commands_store, commands_model)
+COMMANDS = (commands_memory, commands_store, commands_model, commands_cap)
 
 
 def fail(error: AgentMemError) -> int:
