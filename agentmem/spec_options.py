@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from agentmem.errors import ConfigError
 
 
-def split_target(target: str) -> tuple[str, dict[str, Any]]:
+def split_target(target: str, kind: str = "backend") -> tuple[str, dict[str, Any]]:
     """`PATH?name=value&...` as path and options. A value is JSON where it can be read as such, else text.
 
     A target that exists as a path is one. Raises ConfigError for an option given twice or without a value.
@@ -22,9 +22,9 @@ def split_target(target: str) -> tuple[str, dict[str, Any]]:
     options: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if not text:
-            raise ConfigError("backend", target, f"the option {name!r} has no value", hint=f"write {name}=value")
+            raise ConfigError(kind, target, f"the option {name!r} has no value", hint=f"write {name}=value")
         if name in options:
-            raise ConfigError("backend", target, f"the option {name!r} is given twice")
+            raise ConfigError(kind, target, f"the option {name!r} is given twice")
         try:
             options[name] = json.loads(text)
         except ValueError:
@@ -32,8 +32,8 @@ def split_target(target: str) -> tuple[str, dict[str, Any]]:
     return path, options
 
 
-def merged(path: str, query: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def merged(path: str, query: Mapping[str, Any], given: Mapping[str, Any], kind: str = "backend") -> dict[str, Any]:
     """The options of a spec string and those by keyword. Raises ConfigError for one that is in both."""
     if both := sorted(query.keys() & given.keys()):
-        raise ConfigError("backend", path, f"{', '.join(both)}: given in the spec and as a keyword")
+        raise ConfigError(kind, path, f"{', '.join(both)}: given in the spec and as a keyword")
     return {**query, **given}

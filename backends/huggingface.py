@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from agentmem.backends import guided
 from agentmem.backends.fair_lock import FairLock
 from agentmem.backends.local_settings import LocalSettings
-from agentmem.backends.spec_options import merged, split_target
 from agentmem.errors import BadRequestError, ConfigError, MissingExtraError
+from agentmem.spec_options import merged, split_target
 from agentmem.types import Chunk, Completion, Request
 
 if TYPE_CHECKING:

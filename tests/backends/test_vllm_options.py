@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmem.backends import vllm_errors, vllm_options, vllm_sampling
-from agentmem.backends.spec_options import merged, split_target
 from agentmem.backends.vllm_log import EngineLog
 from agentmem.backends.vllm_loop import LoopThread
 from agentmem.backends.vllm_options import GIB, check_names, check_values, cpu_cache_bytes, gpu_share
 from agentmem.backends.vllm_watch import Watch
 from agentmem.errors import BackendUnavailableError, ConfigError, MissingExtraError
 from agentmem.registry import make_backend
+from agentmem.spec_options import merged, split_target
 from agentmem.types import ChatMessage, Request, ToolSpec
 
 KNOWN = ("max_model_len", "max_num_seqs", "tensor_parallel_size", "model", "_private", "tokenizer")
