@@ -1,7 +1,8 @@
 """A full archive of one agent as one JSONL file: everything that is true, nothing that is derived.
 
 The first line is a header, the last one has the count and SHA-256 of the lines, so that a cut or edited file
-is noticed. Vectors are not in it: they are made anew, or found in the receiving file by the hash of their text.
+is noticed. Vectors are not in it: they are made anew, or found in the receiving file by the hash of their text. Caches
+are not in it either.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError
 from agentmem.times import format_time, parse_time
-from agentmem.types import Block, Epoch, Message, Passage, Tier, ToolCall
+from agentmem.types import Block, Earlier, Epoch, Message, Passage, Tier, ToolCall
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory
@@ -75,6 +76,7 @@ def _rows(memory: Memory) -> Iterator[dict[str, Any]]:
             "type": "epoch", "number": e.number, "first_message": e.first_message, "summary": e.summary,
             "summary_from": e.summary_from, "summary_to": e.summary_to, "blocks": [_block(b) for b in e.blocks],
             "started_at": format_time(e.started_at), "reason": reason,
+            "compressed": [[c.message, c.day, c.line, c.key, c.whole] for c in e.compressed],
         }  # fmt: skip
     for tier, number, importance, used in records.uses.all():
         yield {"type": "use", "tier": tier, "id": number, "importance": importance, "used_utc": used}
@@ -189,6 +191,7 @@ def _read_journal(memory: Memory, kind: str, row: Mapping[str, Any]) -> None:
         epoch = Epoch(
             int(row["number"]), int(row["first_message"]), row["summary"], int(row["summary_from"]),
             int(row["summary_to"]), tuple(Block(*b) for b in row["blocks"]), _time(row["started_at"]),
+            tuple(Earlier(*c) for c in row.get("compressed", ())),
         )  # fmt: skip
         journal.start_epoch(epoch, row["reason"])
     elif kind == "event":

@@ -16,6 +16,7 @@ from agentmem.cli_options import (
     DB_DEFAULT,
     AgentName,
     BackendSpec,
+    CompressorSpec,
     Db,
     EmbedderSpec,
     Json,
@@ -126,6 +127,7 @@ def ingest(
     as_json: Json = False,
     backend: BackendSpec = "extractive",
     embedder: EmbedderSpec = "auto",
+    compressor: CompressorSpec = "extractive",
     window: Window = None,
     reserve: Reserve = None,
 ) -> None:
@@ -133,7 +135,9 @@ def ingest(
     from agentmem.progress import lines_bar
 
     total = count_lines(file)
-    with opened(db, agent, create=True, embedder=embedder, window=window, reserve=reserve) as memory:
+    with opened(
+        db, agent, create=True, embedder=embedder, compressor=compressor, window=window, reserve=reserve
+    ) as memory:
         with_backend(memory, backend)
         with lines_bar("ingest", total, hidden=as_json) as advance:
             done = memory.ingest(read_lines(file), strict=strict, progress=advance)
@@ -216,12 +220,20 @@ def page_in(
     backend: BackendSpec = "extractive",
     embedder: EmbedderSpec = "auto",
     reranker: RerankerSpec = "none",
+    compressor: CompressorSpec = "extractive",
     window: Window = None,
     reserve: Reserve = None,
 ) -> None:
     """Show what memory would page in for a query, within a number of tokens."""
     with opened(
-        db, agent, create=False, embedder=embedder, reranker=reranker, window=window, reserve=reserve
+        db,
+        agent,
+        create=False,
+        embedder=embedder,
+        reranker=reranker,
+        compressor=compressor,
+        window=window,
+        reserve=reserve,
     ) as memory:
         with_backend(memory, backend)
         pages: list[Page] = []
@@ -250,13 +262,16 @@ def context(
     as_json: Json = False,
     backend: BackendSpec = "extractive",
     embedder: EmbedderSpec = "auto",
+    compressor: CompressorSpec = "extractive",
     window: Window = None,
     reserve: Reserve = None,
 ) -> None:
     """Show the whole prompt that would be sent, with its ledger; changes nothing."""
     from agentmem.screen import show_prompt
 
-    with opened(db, agent, create=False, embedder=embedder, window=window, reserve=reserve) as memory:
+    with opened(
+        db, agent, create=False, embedder=embedder, compressor=compressor, window=window, reserve=reserve
+    ) as memory:
         with_backend(memory, backend)
         prompts: list[Prompt] = []
 
@@ -272,25 +287,42 @@ def ask(
     question: Annotated[str | None, typer.Argument(help="What to say.")] = None,
     queries: Queries = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Leave memory as it was.")] = False,
+    cache: Annotated[
+        float | None,
+        typer.Option(
+            "--cache", metavar="SECONDS", min=1, help="Answer again what was asked, while memory is the same."
+        ),
+    ] = None,
     db: Db = DB_DEFAULT,
     agent: AgentName = AGENT_DEFAULT,
     as_json: Json = False,
     backend: BackendSpec = "extractive",
     tools: Tools = "auto",
     embedder: EmbedderSpec = "auto",
+    compressor: CompressorSpec = "extractive",
     window: Window = None,
     reserve: Reserve = None,
 ) -> None:
     """One turn with the agent."""
     if queries is not None and not no_store:
         raise typer.BadParameter("--queries needs --no-store: a file of questions must not become part of the memory")
-    with opened(db, agent, create=True, embedder=embedder, window=window, reserve=reserve) as memory:
-        chatter = with_backend(memory, backend, tools)
+    if cache is not None and not no_store:
+        raise typer.BadParameter("--cache needs --no-store: what becomes part of the memory changes the next answer")
+    from agentmem.agent import Agent
+
+    kept = {} if cache is None else {"ask": {"ttl_s": cache}}
+    with opened(
+        db, agent, create=True, embedder=embedder, compressor=compressor, window=window, reserve=reserve
+    ) as memory:
+        chatter = Agent(memory, backend, tools=tools, answer_cache=kept)
         replies: list[Reply] = []
 
         def answer(query_id: Any, text: str, at: str | None) -> dict[str, Any]:
-            replies[:] = [chatter.send(text, at=at, store=not no_store)]
-            return output.reply(query_id, replies[0])
+            replies[:] = [chatter.send(text, at=at, store=not no_store, category="ask")]
+            document = output.reply(query_id, replies[0])
+            if cache is not None:
+                document["cached"] = next((e.payload["cosine"] for e in replies[0].events if not e.number), None)
+            return document
 
         try:
             _each(question, queries, as_json, answer, lambda: typer.echo(replies[0].text))
@@ -306,6 +338,7 @@ def chat(
     backend: BackendSpec = "extractive",
     tools: Tools = "auto",
     embedder: EmbedderSpec = "auto",
+    compressor: CompressorSpec = "extractive",
     window: Window = None,
     reserve: Reserve = None,
 ) -> None:
@@ -315,5 +348,7 @@ def chat(
     def turn(memory: Memory) -> None:
         run(with_backend(memory, backend, tools), as_json=as_json)
 
-    with opened(db, agent, create=True, embedder=embedder, window=window, reserve=reserve) as memory:
+    with opened(
+        db, agent, create=True, embedder=embedder, compressor=compressor, window=window, reserve=reserve
+    ) as memory:
         turn(memory)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -47,10 +48,15 @@ class MemoryConfig(_Settings):
     """So many newest messages are never paged out."""
     summary_max_tokens: int = Field(200, ge=16)
     """Limit of the recursive summary; in small windows a tenth of the budget, if that is less."""
+    history_share: float = Field(0.0625, ge=0, le=0.25)
+    """The share for the compressed history: what left the queue last, shortened. 0 keeps none."""
     page_size: int = Field(5, ge=1, le=100)
     """Results a page of the search tools."""
     block_max_tokens: int = Field(256, ge=8)
     """Limit of a core-memory block that is made without one of its own."""
+    page_order: Literal["time", "best-first", "best-last", "outside-in"] = "time"
+    """Where paged-in passages without a time of their own stand (`agentmem.ordering`); the dated always stand by time.
+    `agentmem cap --position` measures which suits the served model."""
     companion: bool = False
     """Rank by when a record was last used and how much it matters too (`agentmem.companion`): for characters that live
     in the present. It harms the answering of questions about the past."""
@@ -69,6 +75,17 @@ class MemoryConfig(_Settings):
         return min(512, self.window_tokens // 8) if self.reserve_tokens is None else self.reserve_tokens
 
 
+class AnswerCategory(_Settings):
+    """When an answer of one kind of question is given again while nothing changes in memory."""
+
+    threshold: float = Field(0.95, gt=0, le=1)
+    """The least cosine between the two questions; 1 asks for the same question, up to rounding."""
+    ttl_s: float = Field(3600.0, gt=0, allow_inf_nan=False)
+    """So many seconds an answer is kept, by the memory's clock."""
+    max_entries: int = Field(1000, ge=1, le=10_000)
+    """So many answers of the category; the oldest go first."""
+
+
 class AgentConfig(_Settings):
     """Limits of the agent loop."""
 
@@ -82,6 +99,8 @@ class AgentConfig(_Settings):
     cache_salt: str | None = Field(None, min_length=1, max_length=256)
     """Agents of different salts share no cached prefix on the engine: for tenants that must not learn of each other by
     its timing. It costs the sharing of the instructions."""
+    answer_cache: Mapping[Annotated[str, Field(min_length=1, max_length=200)], AnswerCategory] = Field({})
+    """The categories of which answers are kept (`agentmem.answer_cache`); none of them is by itself."""
 
     @field_validator("tools", mode="before")
     @classmethod

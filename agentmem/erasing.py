@@ -2,8 +2,9 @@
 
 What goes: the record; passages derived from it, and from those, to the end; what its turn filed into core memory; its
 words in the full-text index; its vectors and embeddings; summaries, core blocks' history, quotations and tool results
-that repeat it; kept search pages. The event log keeps the fact (an id and a time), no content. Free pages of the file
-are overwritten. What a model said of it in words of its own stays: that is another message.
+that repeat it; kept search pages; all of the agent's caches. The event log keeps the fact (an id and a time), no
+content. Free pages of the file are overwritten. What a model said of it in words of its own stays: that is another
+message.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def erase(memory: Memory, *, key: str | None, ref: str | None) -> Mapping[str, i
         touched = _rewrite(memory, quotes, filed, labels, {m.id for m in gone})
         records.journal.drop_cursors("conversation_search:")
         records.journal.drop_cursors("archival_memory_search:")
+        records.clear_caches()
         records.journal.put_cursor(records.SCRUB_DUE, True, memory.clock())
         counts = {"messages": len(gone), "passages": len(passages), "texts_rewritten": touched}
         erased = [m.ref for m in gone] + [p.ref for p in passages]
@@ -164,8 +166,9 @@ def _rewrite(memory: Memory, quotes: list[str], filed: set[str], labels: list[st
     for epoch, _ in journal.epochs():
         summary = _clean_summary(memory, epoch, quotes, labels, gone)
         blocks = tuple(_clean_block(b, quotes, filed) for b in epoch.blocks)
-        if summary != epoch.summary or blocks != epoch.blocks:
-            journal.rewrite_epoch(epoch.number, summary, blocks)
+        left = tuple(e for e in epoch.compressed if e.message not in gone and _without(e.line, quotes) == e.line)
+        if (summary, blocks, left) != (epoch.summary, epoch.blocks, epoch.compressed):
+            journal.rewrite_epoch(epoch.number, summary, blocks, left)
             touched += 1
     for block in journal.blocks():
         cleaned = _clean_block(block, quotes, filed)

@@ -1,17 +1,20 @@
 """The summary of what leaves the queue, by the model: its request rides the prefix that the agent's prompts share.
 
 What is to be summarised is the frozen part of the prompt and the oldest turns of the queue, in their own bytes: an
-engine has that in its cache already. Behind it stands the instruction.
+engine has that in its cache already. Behind it stands the instruction. What the model said is kept by what it was
+asked: a flush that was interrupted is not paid for twice.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agentmem import prompts
 from agentmem.citing import clean
 from agentmem.context import PromptPlan, render
+from agentmem.derived import decode, derived_key, encode, text_of
 from agentmem.errors import BackendError
 from agentmem.parsing import strip_thinking, text_calls
 from agentmem.planning import shown_short
@@ -37,6 +40,11 @@ class ModelSummariser:
         self, previous: str, evicted: Sequence[Message], max_tokens: int, counter: TokenCounter
     ) -> Summary:
         request = self._riding(evicted, max_tokens) or self._alone(previous, evicted, max_tokens, counter)
+        memory, derived, key = self._memory, self._memory.records.derived, self._key(request)
+        clears = derived.clears()
+        known = decode(derived.get("summary", key), text_of)
+        if known is not None:
+            return Summary(within(known, max_tokens, counter), by_model=True)
         try:
             completion = self._backend.generate([request])[0]
         except BackendError as e:
@@ -47,7 +55,18 @@ class ModelSummariser:
             said = "it called a tool instead" if calls or completion.tool_calls else "it answered with nothing"
             self._report(f"the summary was made without the model: {said}")
             return without_model(previous, evicted, max_tokens, counter)
-        return Summary(within(clean(text.strip()), max_tokens, counter), by_model=True)
+        summary = Summary(within(clean(text.strip()), max_tokens, counter), by_model=True)
+        # Not once something was erased meanwhile: it may be told here.
+        derived.put("summary", key, encode(summary.text), memory.clock(), since=clears)
+        return summary
+
+    def _key(self, request: Request) -> bytes:
+        """All that the model's answer depends on."""
+        asked = {
+            "messages": [m.to_dict() for m in request.messages], "tools": [t.to_dict() for t in request.tools],
+            "max_tokens": request.max_tokens, "temperature": request.temperature, "seed": request.seed,
+        }  # fmt: skip
+        return derived_key("summary", self._backend.name, json.dumps(asked), template=str(prompts.TEMPLATE))
 
     def _riding(self, evicted: Sequence[Message], max_tokens: int) -> Request | None:
         """The shared prefix up to the last evicted message, then the instruction; None when that does not fit."""
@@ -58,6 +77,7 @@ class ModelSummariser:
         plan = PromptPlan(
             epoch.number, evicted[0].id, evicted[-1].id, query=prompts.SUMMARISE_ABOVE.format(words=_words(max_tokens)),
             cuts=tuple(cuts), bare_calls=tuple(bare), mode=shape.mode,
+            earlier=len(epoch.compressed),
         )  # fmt: skip
         messages = tuple(w.message() for w in render(plan, epoch, {m.id: m for m in evicted}, ()))
         if shape.counter.count_prompt(messages, shape.tools) + max_tokens > memory.config.window_tokens:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from agentmem.store.answers import Answers
 from agentmem.store.archival import Archival
 from agentmem.store.background import Background
 from agentmem.store.database import Database
 from agentmem.store.dense import DenseIndex, Notify
+from agentmem.store.derived import Derived
 from agentmem.store.index_cache import IndexCache
 from agentmem.store.journal import Journal
 from agentmem.store.recall import Recall
@@ -45,6 +47,8 @@ class AgentStore:
         self.journal = Journal(db, agent_id)
         self.vectors = Vectors(db, agent_id)
         self.uses = Uses(db, agent_id)
+        self.derived = Derived(db, agent_id)
+        self.answers = Answers(db, agent_id)
         self.dense: dict[str, DenseIndex] = {
             tier: DenseIndex(
                 self.vectors,
@@ -79,5 +83,11 @@ class AgentStore:
 
     def clear(self) -> None:
         """Take away the blocks, epochs and events that a new agent begins with, within the caller's transaction."""
+        self.clear_caches()
         for table in ("blocks", "block_edits", "epochs", "events", "cursors"):
             self.db.run(f"DELETE FROM {table} WHERE agent_id = ?", (self.agent_id,))
+
+    def clear_caches(self) -> None:
+        """Forget what was derived from texts, and the answers that were kept, within the caller's transaction."""
+        self.derived.clear()
+        self.answers.clear()

@@ -10,11 +10,15 @@ from typing import Any
 
 from agentmem.store.database import Database
 from agentmem.times import format_time
-from agentmem.types import Block, Epoch, Event
+from agentmem.types import Block, Earlier, Epoch, Event
 
 
 def _encode_blocks(blocks: tuple[Block, ...]) -> str:
     return json.dumps([[b.label, b.value, b.max_tokens, b.read_only, b.version, b.description] for b in blocks])
+
+
+def _encode_earlier(entries: tuple[Earlier, ...]) -> str:
+    return json.dumps([[e.message, e.day, e.line, e.key, e.whole] for e in entries])
 
 
 class Journal:
@@ -104,10 +108,10 @@ class Journal:
         """Add an epoch; its number must be the next one (two processes can't both flush)."""
         self._db.run(
             "INSERT INTO epochs (agent_id, number, first_message, summary, summary_from, summary_to, blocks,"
-            " started_at, reason) VALUES (?,?,?,?,?,?,?,?,?)",
+            " started_at, reason, compressed) VALUES (?,?,?,?,?,?,?,?,?,?)",
             (
                 self._agent, epoch.number, epoch.first_message, epoch.summary, epoch.summary_from, epoch.summary_to,
-                _encode_blocks(epoch.blocks), format_time(epoch.started_at), reason,
+                _encode_blocks(epoch.blocks), format_time(epoch.started_at), reason, _encode_earlier(epoch.compressed),
             ),
         )  # fmt: skip
 
@@ -124,11 +128,13 @@ class Journal:
         rows = self._db.rows("SELECT * FROM epochs WHERE agent_id = ? ORDER BY number", (self._agent,))
         return [(self._epoch(r), r["reason"]) for r in rows]
 
-    def rewrite_epoch(self, number: int, summary: str, blocks: tuple[Block, ...]) -> None:
+    def rewrite_epoch(
+        self, number: int, summary: str, blocks: tuple[Block, ...], compressed: tuple[Earlier, ...] = ()
+    ) -> None:
         """Replace an epoch's texts. For erasure alone: an epoch is otherwise frozen."""
         self._db.run(
-            "UPDATE epochs SET summary = ?, blocks = ? WHERE agent_id = ? AND number = ?",
-            (summary, _encode_blocks(blocks), self._agent, number),
+            "UPDATE epochs SET summary = ?, blocks = ?, compressed = ? WHERE agent_id = ? AND number = ?",
+            (summary, _encode_blocks(blocks), _encode_earlier(compressed), self._agent, number),
         )
 
     def append_event(self, kind: str, at: datetime, payload: Mapping[str, Any]) -> Event:
@@ -197,4 +203,5 @@ class Journal:
             summary_to=row["summary_to"],
             blocks=tuple(Block(*b) for b in json.loads(row["blocks"])),
             started_at=datetime.fromisoformat(row["started_at"]),
+            compressed=tuple(Earlier(*e) for e in json.loads(row["compressed"])),
         )

@@ -161,6 +161,28 @@ def m005_uses(db: SqliteUtils) -> None:
     )
 
 
+@MIGRATIONS(name="m006_compression")
+def m006_compression(db: SqliteUtils) -> None:
+    """What of the history stands compressed in an epoch's prompt, and the caches: what was derived from texts (by
+    content, least recently used first out), and answers (by the version of the memory)."""
+    db.conn.execute("ALTER TABLE epochs ADD COLUMN compressed TEXT NOT NULL DEFAULT '[]'")
+    db.conn.execute("ALTER TABLE agents ADD COLUMN derived_bytes INTEGER NOT NULL DEFAULT 0")
+    db.conn.execute("ALTER TABLE agents ADD COLUMN derived_clears INTEGER NOT NULL DEFAULT 0")
+    db.conn.execute(
+        "CREATE TABLE derived (agent_id INTEGER NOT NULL REFERENCES agents(id), kind TEXT NOT NULL, key BLOB NOT NULL,"
+        " value BLOB NOT NULL, bytes INTEGER NOT NULL, used INTEGER NOT NULL, made_at TEXT NOT NULL,"
+        " PRIMARY KEY (agent_id, kind, key))"
+    )
+    db.conn.execute("CREATE INDEX derived_used ON derived (agent_id, used)")
+    db.conn.execute(
+        "CREATE TABLE answers (id INTEGER PRIMARY KEY, agent_id INTEGER NOT NULL REFERENCES agents(id),"
+        " category TEXT NOT NULL, version BLOB NOT NULL, scope BLOB NOT NULL, question BLOB NOT NULL, vector BLOB,"
+        " reply BLOB NOT NULL, kept_utc REAL NOT NULL, UNIQUE (agent_id, category, scope, question))"
+    )
+    # With the row's id, as every index: it finds the oldest of a version too.
+    db.conn.execute("CREATE INDEX answers_version ON answers (agent_id, category, version)")
+
+
 def fill_derived(connection: sqlite3.Connection) -> None:
     """Term lists and tags of the records that the file has already, a batch at a time."""
     for (agent,) in connection.execute("SELECT id FROM agents").fetchall():

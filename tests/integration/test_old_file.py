@@ -11,6 +11,7 @@ from agentmem import Memory
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.inspecting import verify
 from agentmem.keys import SENTENCE_PART
+from tests.store.old_files import before_compression
 
 
 class Watched(HashingEmbedder):
@@ -34,8 +35,9 @@ def test_new_keys_for_old_records(tmp_path: Path) -> None:
     old = sqlite3.connect(path)
     old.execute("DELETE FROM vectors WHERE part >= ?", (SENTENCE_PART,))
     old.execute("DELETE FROM embeddings WHERE NOT EXISTS (SELECT 1 FROM vectors v WHERE v.hash = embeddings.hash)")
-    old.execute("DELETE FROM _sqlite_migrations WHERE name IN ('m004_keys', 'm005_uses')")
+    old.execute("DELETE FROM _sqlite_migrations WHERE name IN ('m004_keys', 'm005_uses', 'm006_compression')")
     old.execute("DROP TABLE uses")
+    before_compression(old)
     old.commit()
     old.close()
     embedder = Watched()

@@ -140,7 +140,7 @@ def put(text):
     with store.write():
         agent.recall.append([Draft("user", text)], now)
 put("kept")
-resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
 try:
     put("x" * 1_000_000)
 except StoreFullError as e:

@@ -20,6 +20,7 @@ from agentmem.store.sqlite import SqliteStore
 from agentmem.store.term_lists import TermLists, encoded
 from agentmem.terms import MAX_TERMS, term_number, term_numbers, terms_of
 from agentmem.types import Draft, Passage, ToolCall
+from tests.store.old_files import before_compression
 
 NOW = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 
@@ -183,6 +184,7 @@ def test_a_file_of_before_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for table in tables:
         old.execute(f"DROP TABLE {table}")
     old.execute("DROP TABLE uses")
+    before_compression(old)
     indexes = ("ends", "begins", "stored", "superseded")
     for index in (*(f"passages_{name}" for name in indexes), "messages_name", "messages_time"):
         old.execute(f"DROP INDEX {index}")
