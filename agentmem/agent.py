@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentmem import drafts, registry
 from agentmem.actions import action_schema
+from agentmem.answer_cache import AnswerCache, Chunks
 from agentmem.answering import answer, interpret
 from agentmem.citing import clean, page_payload
 from agentmem.context import fingerprint
@@ -23,6 +24,7 @@ from agentmem.planning import Ask, Fitted, Shape, head_cost
 from agentmem.prefix import PrefixTracker, measured
 from agentmem.protocols import Backend, ModelBackend, PromptTokenizer
 from agentmem.queue import chat_message
+from agentmem.recovery import recovered
 from agentmem.steps import carry_out
 from agentmem.summarising import ModelSummariser
 from agentmem.summary import without_model
@@ -71,6 +73,7 @@ class Agent:
         self.backend: Backend = made
         try:
             self._fit_backend()
+            self._answers = AnswerCache(memory, made, self.config)
         except BaseException:
             if isinstance(backend, str):
                 made.close()
@@ -124,23 +127,26 @@ class Agent:
         return wanted
 
     def send(
-        self, text: str, *, name: str | None = None, at: datetime | str | None = None, store: bool = True
-    ) -> Reply:
-        """One turn. With `store=False` memory is left as it was.
+        self, text: str, *, name: str | None = None, at: datetime | str | None = None, store: bool = True,
+        category: str | None = None,
+    ) -> Reply:  # fmt: skip
+        """One turn. With `store=False` memory is left as it was, and of a `category` in `AgentConfig.answer_cache` an
+        answer may be one that was given before (`agentmem.answer_cache`).
 
         Raises BackendError, StepLimitError, RepeatedFailureError; the user's message is in recall even then.
         """
         reply: Reply | None = None
-        for chunk in self._run(text, name, at, store, stream=False):
+        for chunk in self._answers.turn(self._run, text, name, at, store, category, stream=False):
             reply = chunk.reply or reply
         assert reply is not None
         return reply
 
     def stream(
-        self, text: str, *, name: str | None = None, at: datetime | str | None = None, store: bool = True
-    ) -> Iterator[ReplyChunk]:
+        self, text: str, *, name: str | None = None, at: datetime | str | None = None, store: bool = True,
+        category: str | None = None,
+    ) -> Iterator[ReplyChunk]:  # fmt: skip
         """One turn, piece by piece. Closing the iterator stops the reply; what was said so far is kept in recall."""
-        return self._run(text, name, at, store, stream=True)
+        return self._answers.turn(self._run, text, name, at, store, category, stream=True)
 
     def close(self) -> None:
         """Close the backend; the memory belongs to the caller."""
@@ -148,7 +154,7 @@ class Agent:
 
     # -- the loop ---------------------------------------------------------------------------------------------
 
-    def _run(self, text: str, name: str | None, at: Any, store: bool, *, stream: bool) -> Iterator[ReplyChunk]:
+    def _run(self, text: str, name: str | None, at: Any, store: bool, *, stream: bool) -> Chunks:
         turn = self._begin(text, name, parse_time(at) if at is not None else None, store)
         listener = self.memory.on_event
 
@@ -172,7 +178,10 @@ class Agent:
                         yield ReplyChunk(self._joined(turn, visible, piece) if piece else "")
                 said, calls = interpret(completion, self.shape.mode, 1000 * turn.user.id + turn.steps)
                 self._compare(turn, fitted, completion, said, calls)
-                done, more = self._take(turn, completion, clean(visible) or said, calls)
+                text = clean(visible) or said
+                if not stream and turn.page is not None:  # what was streamed is said already
+                    text = recovered(text, [(i.hit.text, i.text) for i in turn.page.items if not i.whole])
+                done, more = self._take(turn, completion, text, calls)
                 visible = ""  # stored now: a reader who leaves from here on stops nothing
                 if more:
                     yield ReplyChunk(more)

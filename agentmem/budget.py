@@ -27,6 +27,7 @@ class Budget:
     page_max: int
     turn_room: int
     summary_tokens: int
+    history_tokens: int
     entry_tokens: int
 
     @classmethod
@@ -42,6 +43,7 @@ class Budget:
             page_max=config.page_in_max_tokens,
             turn_room=total // 16,
             summary_tokens=max(16, min(config.summary_max_tokens, total // 10)),
+            history_tokens=int(total * config.history_share),
             entry_tokens=max(24, total // 8),
         )
 

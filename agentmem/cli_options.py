@@ -37,6 +37,15 @@ RerankerSpec = Annotated[
     str,
     typer.Option("--reranker", metavar="SPEC", help="Score the best hits again: cross-encoder:PATH or none"),
 ]
+CompressorSpec = Annotated[
+    str,
+    typer.Option(
+        "--compressor",
+        metavar="SPEC",
+        help="Shorten what a full prompt reads: extractive, none, code, selective:PATH, llmlingua:PATH, "
+        "longllmlingua:PATH or llmlingua2:PATH",
+    ),
+]
 Window = Annotated[int | None, typer.Option("--window", metavar="TOKENS", help="The model's context window (4096).")]
 Reserve = Annotated[
     int | None, typer.Option("--reserve", metavar="TOKENS", help="Kept free for the reply (an eighth, 512 at most).")
@@ -70,6 +79,7 @@ def opened(
     create: bool,
     embedder: str = "auto",
     reranker: str = "none",
+    compressor: str = "extractive",
     window: int | None = None,
     reserve: int | None = None,
     quiet: bool = False,
@@ -82,7 +92,9 @@ def opened(
         settings["window_tokens"] = window
     if reserve is not None:
         settings["reserve_tokens"] = reserve
-    with Memory(db, agent, create=create, embedder=embedder, reranker=reranker, **settings) as memory:
+    with Memory(
+        db, agent, create=create, embedder=embedder, reranker=reranker, compressor=compressor, **settings
+    ) as memory:
         try:
             yield memory
         finally:

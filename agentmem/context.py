@@ -2,7 +2,7 @@
 
 Layout (frozen | append-only | volatile), so that a server's prefix cache keeps its hits:
 
-    [system, tools | core blocks | summary]   as of the epoch
+    [system, tools | core blocks | summary | compressed history]   as of the epoch
     [queue]                                   in order
     [tail: what was paged in, the clock, notes, the newest user text], then this turn's calls and results
 
@@ -20,10 +20,11 @@ from typing import Any
 
 from agentmem import prompts
 from agentmem.encoding import ToolMode
+from agentmem.history import history_text
 from agentmem.paging import page_text
 from agentmem.parsing import defused
 from agentmem.queue import Cut, chat_message
-from agentmem.types import ChatMessage, Epoch, Message, Page, PageItem, Role, ToolCall
+from agentmem.types import ChatMessage, Earlier, Epoch, Message, Page, PageItem, Role, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class PromptPlan:
     Queue messages `first` to `last`; then the tail for the stored user message `turn[0]` (none: for the literal
     `query`), then the other messages of the `turn`. `cuts` are (id, head, tail) characters kept,
     `bare_calls` messages whose tool calls stand without their arguments (too long for the prompt); `pieces` are
-    (ref, start, end) of what was paged in.
+    what was paged in, each as `PageItem.piece` has it; `earlier` is how many of the newest lines of the compressed
+    history stand.
     """
 
     epoch: int
@@ -43,8 +45,9 @@ class PromptPlan:
     query: str = ""
     cuts: tuple[tuple[int, int, int], ...] = ()
     bare_calls: tuple[int, ...] = ()
-    pieces: tuple[tuple[str, int, int], ...] = ()
+    pieces: tuple[tuple[str | int, ...], ...] = ()
     summary: bool = True
+    earlier: int = 0
     clock: str = ""
     pressure: bool = False
     last_step: bool = False
@@ -95,6 +98,8 @@ def render(
         head.append(("core", defused(prompts.core_text(epoch.blocks))))
     if plan.summary and epoch.summary:
         head.append(("summary", defused(prompts.summary_text(epoch.summary))))
+    if plan.earlier:
+        head.append(("compressed", defused(prompts.earlier_text(history_text(epoch.compressed[-plan.earlier :])))))
     written = [Written("system", tuple(head))]
     for i in range(plan.first, plan.last + 1):
         if i in messages:
@@ -143,13 +148,16 @@ def fingerprint(written: Sequence[Written]) -> str:
 
 
 def shown_keys(
-    plan: PromptPlan, messages: Mapping[int, Message], page: Page
+    plan: PromptPlan, messages: Mapping[int, Message], page: Page, earlier: Sequence[Earlier] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(keys of messages that stand whole in the prompt, keys of those of which a part does)."""
     cut = {i for i, _, _ in plan.cuts}
     shown = [i for i in (*range(plan.first, plan.last + 1), *plan.turn) if i in messages]
     whole = [messages[i].key for i in shown if i not in cut]
     partly = [messages[i].key for i in shown if i in cut]
+    lines = earlier[len(earlier) - plan.earlier :]
+    whole += [e.key for e in lines if e.whole]
+    partly += [e.key for e in lines if not e.whole]
     keys = tuple(dict.fromkeys(k for k in (*whole, *page.keys) if k is not None))
     shortened = tuple(dict.fromkeys(k for k in (*partly, *page.shortened) if k is not None and k not in keys))
     return keys, shortened

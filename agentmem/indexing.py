@@ -38,6 +38,7 @@ class Indexer:
         self._agent = agent
         self._clock = clock
         self._row: EmbedderRow | None = None
+        self._asked: tuple[str, NDArray[np.float32]] | None = None
         self.embedder = embedder
         found = store.embedder()
         if found is not None and found.model_id != embedder.model_id:
@@ -45,9 +46,10 @@ class Indexer:
             raise EmbedderMismatchError(*names, "their vectors can't be compared")
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """One unit row of shape (dim,)."""
-        row: NDArray[np.float32] = self._embed([text], query=True)[0]
-        return row
+        """One unit row of shape (dim,); the newest is kept: a page asks for the same query as its search."""
+        if self._asked is None or self._asked[0] != text:
+            self._asked = (text, self._embed([text], query=True)[0])
+        return self._asked[1]
 
     def fingerprint(self) -> EmbedderRow:
         """The embedder's row in the file, made or checked at first use. Raises EmbedderMismatchError."""

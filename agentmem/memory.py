@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agentmem import archiving, drafts, registry
 from agentmem.budget import Budget
+from agentmem.compressing import Compressing
 from agentmem.context import shown_keys
 from agentmem.core_memory import DEFAULT_BLOCKS, CoreMemory
 from agentmem.errors import InvalidInputError, UnknownNameError
@@ -38,8 +39,9 @@ from agentmem.types import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from agentmem.compression import Compressed, CompressionRequest
     from agentmem.config import MemoryConfig
-    from agentmem.protocols import Embedder, Reranker
+    from agentmem.protocols import Compressor, Embedder, Reranker
     from agentmem.store.agent_store import AgentStore
     from agentmem.store.sqlite import SqliteStore
 
@@ -56,6 +58,7 @@ class Memory(MemoryReads):
     `embedder` is a spec ("minilm", "st:NAME", "openai:URL#MODEL", "none"), an object, or "auto": the one that the file
     was made with, else MiniLM where it is installed, else none (search is then lexical alone, and a notice says so).
     `reranker` ("none", "cross-encoder:PATH", "late-interaction:minilm", or an object) scores the best hits once more.
+    `compressor` shortens what a full prompt reads ("extractive", "none", "llmlingua2:PATH", ..., or an object).
     Settings are those of `MemoryConfig`, given as `config` or by name. Thread-safe; several processes may share a file.
     """
 
@@ -66,6 +69,7 @@ class Memory(MemoryReads):
         *,
         embedder: str | Embedder = "auto",
         reranker: str | Reranker = "none",
+        compressor: str | Compressor = "extractive",
         config: MemoryConfig | None = None,
         create: bool = True,
         index: str = "auto",
@@ -88,6 +92,8 @@ class Memory(MemoryReads):
             self.notices += [notice] if notice else []
             self.shape = Shape(self.embedder.counter if self.embedder is not None else approximate_counter())
             self.reranker = registry.make_reranker(reranker) if isinstance(reranker, str) else reranker
+            made = registry.make_compressor(compressor) if isinstance(compressor, str) else compressor
+            self.compressing = None if made is None else Compressing(made, self._tell_once)
             self._retrieval = self._make_retrieval()
         except BaseException:
             self.store.close()
@@ -235,7 +241,7 @@ class Memory(MemoryReads):
         epoch, queue = self.pager.state()
         fitted = self.fit(ask, epoch, queue, budget, query, asked)
         messages = {m.id: m for m in queue}
-        keys, shortened = shown_keys(fitted.plan, messages, fitted.page)
+        keys, shortened = shown_keys(fitted.plan, messages, fitted.page, epoch.compressed)
         return Prompt(tuple(w.message() for w in fitted.written), fitted.ledger, fitted.page, keys, shortened)
 
     def stats(self) -> dict[str, Any]:
@@ -287,7 +293,9 @@ class Memory(MemoryReads):
         begun: list[Epoch] = []
         while self.pager.pressure(self.budget, self.shape, upto) is Pressure.FLUSH:
             epoch = self.pager.page_out(
-                self.budget, self.shape, summarise=summarise, keep_last=self.config.keep_last, hold_from=hold_from,
+                self.budget, self.shape, summarise=summarise,
+                compress=self._frozen if self.compressing is not None else None,
+                keep_last=self.config.keep_last, hold_from=hold_from,
                 upto=upto, transaction=self.store.write,
             )  # fmt: skip
             if epoch is None:
@@ -353,6 +361,15 @@ class Memory(MemoryReads):
         if not found:
             raise UnknownNameError("record", ref, [], hint="agentmem search shows keys and ids")
         return found
+
+    def _frozen(self, requests: Sequence[CompressionRequest]) -> Sequence[Compressed | None]:
+        """Question-agnostic compression, kept by content."""
+        assert self.compressing is not None
+        return self.compressing.frozen(requests, self.records.derived, self.clock())
+
+    def _tell_once(self, problem: str) -> None:
+        self.notices.append(problem)
+        self.log("compressor_failed", {"reason": problem})
 
     def _notify(self, kind: str, payload: dict[str, Any]) -> None:
         self.notices.append(f"{kind.replace('_', ' ')}: {payload.get('reason', '')}")

@@ -13,6 +13,7 @@ from agentmem.types import Event, Hit, Message, Page, Passage
 
 if TYPE_CHECKING:
     from agentmem.candidates import Candidates
+    from agentmem.compressing import Compressing
     from agentmem.config import MemoryConfig
     from agentmem.planning import Shape
     from agentmem.protocols import Embedder, Reranker
@@ -32,6 +33,7 @@ class MemoryReads:
     embedder: Embedder | None
     embedder_spec: str
     reranker: Reranker | None
+    compressing: Compressing | None
     _retrieval: Retrieval
 
     def search(
@@ -121,4 +123,7 @@ class MemoryReads:
         indexer = None
         if self.embedder is not None:
             indexer = Indexer(self.store, self.records, self.embedder, self.embedder_spec, self.clock)
-        return Retrieval(self.records, indexer, self.clock, self.reranker, companion=self.config.companion)
+        return Retrieval(
+            self.records, indexer, self.clock, self.reranker, companion=self.config.companion,
+            compressing=self.compressing, order=self.config.page_order,
+        )  # fmt: skip

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agentmem.budget import Budget
 from agentmem.crashpoints import crash_point
 from agentmem.eviction import plan_eviction
+from agentmem.history import Frozen, extended
 from agentmem.planning import Shape, message_cost, used_tokens
 from agentmem.queue import entry_of
 from agentmem.summary import Summarise, Summary
-from agentmem.types import Epoch, Message, Pressure
+from agentmem.types import Earlier, Epoch, Message, Pressure
 
 if TYPE_CHECKING:
     from agentmem.store.agent_store import AgentStore
@@ -86,6 +88,7 @@ class Pager:
         shape: Shape,
         *,
         summarise: Summarise,
+        compress: Frozen | None,
         keep_last: int,
         hold_from: int | None = None,
         upto: int | None = None,
@@ -101,9 +104,9 @@ class Pager:
             epoch, queue = self.state(upto)
             queue_tokens, erasure = self._measure(budget, shape), self._erasure
             costs = self._costs[: len(queue)]
-        fixed = used_tokens(epoch, 0, budget, shape) + max(
-            0, budget.summary_tokens - shape.counter.count(epoch.summary)
-        )
+        history = budget.history_tokens if compress is not None else 0
+        fixed = used_tokens(replace(epoch, compressed=()), 0, budget, shape) + history
+        fixed += max(0, budget.summary_tokens - shape.counter.count(epoch.summary))
         plan = plan_eviction(
             [entry_of(m, c) for m, c in zip(queue, costs, strict=True)],
             fixed_tokens=fixed,
@@ -115,11 +118,12 @@ class Pager:
             return None
         evicted = queue[: plan.cut]
         summary = summarise(epoch.summary, evicted, budget.summary_tokens, shape.counter)
+        earlier = extended(epoch.compressed, evicted, history, shape.counter, compress) if compress is not None else ()
         with transaction():
             if self._now()[1:] != (epoch.number, erasure):
                 self.forget()
                 return None
-            new = self._next(epoch, plan.first_kept, summary, evicted)
+            new = self._next(epoch, plan.first_kept, summary, evicted, earlier)
             self._store.journal.start_epoch(new, reason)
             self._log(
                 "page_out",
@@ -129,9 +133,10 @@ class Pager:
                     "to": evicted[-1].id,
                     "messages": len(evicted),
                     "tokens_before": used_tokens(epoch, queue_tokens, budget, shape),
-                    "tokens_after": plan.tokens_after,
+                    "tokens_after": used_tokens(new, sum(costs[plan.cut :]), budget, shape),
                     "target_met": plan.met,
                     "by_model": summary.by_model,
+                    "compressed": len(earlier),
                     "reason": reason,
                 },
             )
@@ -150,7 +155,7 @@ class Pager:
             epoch, _ = self.state()
             new = Epoch(
                 epoch.number + 1, epoch.first_message, epoch.summary, epoch.summary_from, epoch.summary_to,
-                self._store.journal.blocks(), self._clock(),
+                self._store.journal.blocks(), self._clock(), epoch.compressed,
             )  # fmt: skip
             self._store.journal.start_epoch(new, reason)
             self._log("epoch", {"epoch": new.number, "reason": reason})
@@ -167,7 +172,9 @@ class Pager:
             self._tokens += cost
         return self._tokens
 
-    def _next(self, epoch: Epoch, first: int, summary: Summary, evicted: Sequence[Message]) -> Epoch:
+    def _next(
+        self, epoch: Epoch, first: int, summary: Summary, evicted: Sequence[Message], earlier: tuple[Earlier, ...]
+    ) -> Epoch:
         return Epoch(
             number=epoch.number + 1,
             first_message=first,
@@ -176,6 +183,7 @@ class Pager:
             summary_to=evicted[-1].id,
             blocks=self._store.journal.blocks(),
             started_at=self._clock(),
+            compressed=earlier,
         )
 
     def _start_first(self) -> None:

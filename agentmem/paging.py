@@ -1,19 +1,20 @@
 """What of the ranked hits is paged in, within a number of tokens, and how it is written. Planning is pure.
 
-Written by time, a heading a day, each record on a line with its id: models need the date, and the id to cite it.
+Written by time, a line for each day, each record on a line with its id: models need the date, and the id to cite it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentmem.errors import InvalidInputError
 from agentmem.keys import chunk_spans
 from agentmem.language import content_words, sentences
+from agentmem.ordering import OrderPolicy, ordered
 from agentmem.packing import MAX_CAPACITY, MAX_ITEMS, Variant, choose
-from agentmem.times import day_words, utc_seconds
+from agentmem.times import day_words
 from agentmem.tokens import cut_text
 from agentmem.types import EMPTY_PAGE, Hit, Page, PageItem, Tier
 
@@ -31,6 +32,11 @@ EXCERPT_WORTH = 0.5
 MAX_SHORTENED = 30
 
 
+Shorten = Callable[[Sequence[Hit], Sequence[int], int], Sequence[Sequence[tuple[PageItem, float]]]]
+"""(hits, what each costs whole, the page's tokens) -> for each hit shorter forms, with the share of its worth that each
+keeps: `agentmem.compressing` makes one."""
+
+
 def label(hit: Hit) -> str:
     """What stands before a record: its id (the caller's key where there is one) and who said it."""
     who = hit.name or (hit.role if hit.tier is Tier.RECALL else "memory")
@@ -38,26 +44,26 @@ def label(hit: Hit) -> str:
 
 
 def line(item: PageItem) -> str:
-    """A record as it stands in a page."""
-    text = item.text if item.whole else f"[...] {item.text} [...]"
+    """A record as it stands in a page. What was cut off is marked; a compressed text reads as such."""
+    text = item.text if item.whole or item.spans else f"[...] {item.text} [...]"
     return f"{label(item.hit)} {text}"
 
 
+def heading(hit: Hit) -> str:
+    """The line under which a record stands."""
+    return day_words(hit.at)
+
+
 def page_text(items: Sequence[PageItem]) -> str:
-    """The page: by time, a heading for each day."""
+    """The page: a heading for each day."""
     lines: list[str] = []
     day = ""
     for item in items:
-        heading = f"-- {day_words(item.hit.at)}"
-        if heading != day:
-            lines.append(heading)
-            day = heading
+        if (found := heading(item.hit)) != day:
+            lines.append(found)
+            day = found
         lines.append(line(item))
     return "\n".join(lines)
-
-
-def _in_time(items: Sequence[PageItem]) -> tuple[PageItem, ...]:
-    return tuple(sorted(items, key=lambda i: (utc_seconds(i.hit.at), int(i.hit.id[1:]), i.hit.tier)))
 
 
 def excerpt(hit: Hit, query: str, max_tokens: int, counter: TokenCounter) -> PageItem | None:
@@ -84,21 +90,29 @@ def _best(text: str, spans: Sequence[tuple[int, int]], wanted: set[str]) -> tupl
 
 
 def pack(
-    hits: Sequence[Hit], query: str, max_tokens: int, counter: TokenCounter, values: Sequence[float] | None = None
+    hits: Sequence[Hit],
+    query: str,
+    max_tokens: int,
+    counter: TokenCounter,
+    values: Sequence[float] | None = None,
+    *,
+    shorten: Shorten | None = None,
+    order: OrderPolicy = "time",
 ) -> Page:
     """A page of hits within `max_tokens`; `num_tokens` of the result never exceeds it.
 
-    With `values` (what each hit is worth, best first) it is a knapsack: the records, whole or a long one shortened,
-    that are worth most together; then what still fits, by rank. Without, the best that fit, by rank.
+    With `values` (what each hit is worth, best first) it is a knapsack: the records, whole or shortened, that are worth
+    most together; then what still fits, by rank. Without, the best that fit, by rank. `shorten` is asked for shorter
+    forms where not all hits fit whole; without it a long record may be shown by an excerpt.
     """
     if max_tokens < 1:
         raise InvalidInputError("max_tokens", max_tokens, "must be at least 1")
     chosen: list[PageItem] = []
     if values is not None and max_tokens <= MAX_CAPACITY:
-        chosen = _worth_most(hits, values, query, max_tokens, counter)
+        chosen = _worth_most(hits, values, query, max_tokens, counter, shorten)
     chosen = _filled(chosen, hits, query, max_tokens, counter)
     while chosen:
-        items = _in_time(chosen)
+        items = ordered(chosen, order)
         text = page_text(items)
         if (total := counter.count(text)) <= max_tokens:
             return Page(text, total, items)
@@ -107,36 +121,64 @@ def pack(
 
 
 def _worth_most(
-    hits: Sequence[Hit], values: Sequence[float], query: str, max_tokens: int, counter: TokenCounter
+    hits: Sequence[Hit],
+    values: Sequence[float],
+    query: str,
+    max_tokens: int,
+    counter: TokenCounter,
+    shorten: Shorten | None,
 ) -> list[PageItem]:
     """The knapsack's choice, by rank. A day's heading is charged to the first hit of that day."""
+    looked_at = list(hits[:MAX_ITEMS])
+    joint = 0 if counter.additive else 1
+    extras: list[int] = []
+    days: set[str] = set()
+    for hit in looked_at:
+        extras.append((0 if heading(hit) in days else counter.count(heading(hit)) + joint) + joint)
+        days.add(heading(hit))
+    wholes = [
+        _cost(PageItem(h, 0, len(h.text)), e, max_tokens, counter) for h, e in zip(looked_at, extras, strict=True)
+    ]
+    short: Sequence[Sequence[tuple[PageItem, float]]] = [()] * len(looked_at)
+    if shorten is None:
+        short = _excerpts(looked_at, query, max_tokens, wholes, extras, counter)
+    elif len(hits) > len(looked_at) or None in wholes or sum(w or 0 for w in wholes) > max_tokens:
+        short = shorten(looked_at, [w or max_tokens + 1 for w in wholes], max_tokens)
     items: list[list[PageItem]] = []
     variants: list[list[Variant]] = []
-    days: set[str] = set()
-    for hit, value in list(zip(hits, values, strict=True))[:MAX_ITEMS]:
-        heading = f"-- {day_words(hit.at)}"
-        extra = (0 if heading in days else counter.count(heading)) + (not counter.additive)
-        ways = [PageItem(hit, 0, len(hit.text))]
-        costs = [_cost(ways[0], extra, max_tokens, counter)]
-        if (costs[0] is None or len(hit.text) > LONG_CHARS) and len(items) < MAX_SHORTENED:
-            most = EXCERPT_TOKENS if costs[0] is not None else max(EXCERPT_TOKENS, max_tokens // 2)
-            room = min(max_tokens - extra - counter.count(f"{label(hit)} [...] [...]") - 1, most)
-            short = excerpt(hit, query, room, counter) if room >= MIN_EXCERPT_TOKENS else None
-            if short is not None and not short.whole:
-                ways.append(short)
-                costs.append(_cost(short, extra, max_tokens, counter))
-        # What never fits whole loses nothing by being shortened.
-        worth = (value, value if costs[0] is None else EXCERPT_WORTH * value)
-        kept = [(w, Variant(v, c)) for w, v, c in zip(ways, worth, costs, strict=False) if c is not None]
-        if kept:
-            days.add(heading)
-            items.append([w for w, _ in kept])
-            variants.append([v for _, v in kept])
+    for hit, value, whole, extra, others in zip(looked_at, values, wholes, extras, short, strict=False):
+        ways = [(PageItem(hit, 0, len(hit.text)), value, whole)]
+        ways += [(i, value * share, _cost(i, extra, max_tokens, counter)) for i, share in others]
+        kept = [(item, Variant(v, c)) for item, v, c in ways if c is not None]
+        items.append([item for item, _ in kept])
+        variants.append([v for _, v in kept])
     picked = zip(items, choose(variants, max_tokens), strict=True)
     chosen = [ways[n] for ways, n in picked if n is not None]
-    while chosen and counter.count(page_text(_in_time(chosen))) > max_tokens:
+    while chosen and counter.count(page_text(ordered(chosen, "time"))) > max_tokens:
         chosen.pop()
     return chosen
+
+
+def _excerpts(
+    hits: Sequence[Hit],
+    query: str,
+    max_tokens: int,
+    wholes: Sequence[int | None],
+    extras: Sequence[int],
+    counter: TokenCounter,
+) -> list[list[tuple[PageItem, float]]]:
+    """Without a compressor: of long records an excerpt."""
+    out: list[list[tuple[PageItem, float]]] = [[] for _ in hits]
+    for n, (hit, whole, extra) in enumerate(list(zip(hits, wholes, extras, strict=True))[:MAX_SHORTENED]):
+        if whole is not None and len(hit.text) <= LONG_CHARS:
+            continue
+        most = EXCERPT_TOKENS if whole is not None else max(EXCERPT_TOKENS, max_tokens // 2)
+        room = min(max_tokens - extra - counter.count(f"{label(hit)} [...] [...]") - 1, most)
+        found = excerpt(hit, query, room, counter) if room >= MIN_EXCERPT_TOKENS else None
+        if found is not None and not found.whole:
+            # What never fits whole loses nothing by being shortened.
+            out[n].append((found, 1.0 if whole is None else EXCERPT_WORTH))
+    return out
 
 
 def _filled(
@@ -146,16 +188,15 @@ def _filled(
     page grows; with another the text is counted whole each time."""
     chosen = list(chosen)
     there = {item.hit.id for item in chosen}
-    days = {f"-- {day_words(item.hit.at)}" for item in chosen}
-    used = counter.count(page_text(_in_time(chosen))) if chosen else 0
+    days = {heading(item.hit) for item in chosen}
+    used = counter.count(page_text(ordered(chosen, "time"))) if chosen else 0
     misses = 0
     for hit in hits:
         if misses >= MAX_MISSES or max_tokens - used < 4:
             break
         if hit.id in there:
             continue
-        heading = f"-- {day_words(hit.at)}"
-        extra = 0 if heading in days else counter.count(heading)
+        extra = 0 if heading(hit) in days else counter.count(heading(hit))
         whole = PageItem(hit, 0, len(hit.text))
         item: PageItem | None = whole
         cost = _cost(whole, extra, max_tokens - used, counter)
@@ -170,27 +211,28 @@ def _filled(
             misses += 1
             continue
         if not counter.additive:
-            cost = counter.count(page_text(_in_time([*chosen, item]))) - used
+            cost = counter.count(page_text(ordered([*chosen, item], "time"))) - used
             if used + cost > max_tokens:
                 misses += 1
                 continue
         misses = 0
         chosen.append(item)
-        days.add(heading)
+        days.add(heading(hit))
         used += cost
     return chosen
 
 
 def shrunk(page: Page, max_tokens: int, counter: TokenCounter) -> Page:
-    """The best records of a page that fit into fewer tokens."""
+    """The best records of a page that fit into fewer tokens, in the page's order."""
     kept: list[PageItem] = []
     for item in sorted(page.items, key=lambda i: -i.hit.score):
-        if counter.count(page_text(_in_time([*kept, item]))) <= max_tokens:
+        if counter.count(page_text([i for i in page.items if i in (*kept, item)])) <= max_tokens:
             kept.append(item)
     if not kept:
         return replace(EMPTY_PAGE, in_queue=page.in_queue)
-    text = page_text(_in_time(kept))
-    return Page(text, counter.count(text), _in_time(kept), page.in_queue)
+    items = tuple(i for i in page.items if i in kept)
+    text = page_text(items)
+    return Page(text, counter.count(text), items, page.in_queue)
 
 
 def _cost(item: PageItem, extra: int, room: int, counter: TokenCounter) -> int | None:

@@ -11,12 +11,13 @@ from agentmem.context import PromptPlan, Written, render
 from agentmem.encoding import Encoding, ToolMode
 from agentmem.errors import ContextOverflowError, InvalidInputError
 from agentmem.eviction import whole_cuts
+from agentmem.history import earlier_fitting, history_text
 from agentmem.ledger import Bookkeeper
 from agentmem.paging import shrunk
 from agentmem.protocols import PromptTokenizer, TokenCounter
 from agentmem.queue import chat_message, entry_of, shorten, too_long_calls
 from agentmem.tokens import cut_text
-from agentmem.types import EMPTY_PAGE, ChatMessage, Epoch, Ledger, Message, Page, ToolSpec
+from agentmem.types import EMPTY_PAGE, ChatMessage, Earlier, Epoch, Ledger, Message, Page, ToolSpec
 
 PageFor = Callable[[int, frozenset[str]], Page]
 """(tokens, refs that stand in the prompt already) -> what to page in."""
@@ -111,9 +112,15 @@ def summary_cost(epoch: Epoch, shape: Shape) -> int:
     return shape.counter.count(prompts.summary_text(epoch.summary)) if epoch.summary else 0
 
 
+def earlier_cost(entries: Sequence[Earlier], shape: Shape) -> int:
+    """Tokens of lines of the compressed history."""
+    return shape.counter.count(prompts.earlier_text(history_text(entries))) if entries else 0
+
+
 def fit(epoch: Epoch, queue: Sequence[Message], ask: Ask, max_tokens: int, shape: Shape, page_for: PageFor) -> Fitted:
-    """A prompt of at most `max_tokens`. Where it is short, the queue's oldest go first, then the summary; what the turn
-    itself brought is shortened, the page-in keeps its share (and is shrunk only where the turn leaves nothing).
+    """A prompt of at most `max_tokens`. Where it is short, the queue's oldest go first, then the oldest of the
+    compressed history, then the summary; what the turn itself brought is shortened, the page-in keeps its share (and is
+    shrunk only where the turn leaves nothing).
 
     Raises ContextOverflowError when system, tools and core memory alone do not fit.
     """
@@ -168,18 +175,27 @@ def _fit(
         held = counter.count(prompts.memory_text(page.text)) if page.items else 0
     costs = [message_cost(m, entry, shape) for m in queue]
     summary = summary_cost(epoch, shape)
+    history = earlier_cost(epoch.compressed, shape)
     if ask.page is not None:
         wanted = held
-    elif not ask.pageable and sum(costs) + summary <= left:
+    elif not ask.pageable and sum(costs) + summary + history <= left:
         wanted = 0
     else:
         wanted = min(max(ask.page_min, int(left * ask.page_share)), ask.page_max + tags, left)
     room = left - wanted
     with_summary = 0 < summary <= room
     room -= summary if with_summary else 0
+    settled = with_summary or not summary
+    lines = len(epoch.compressed)
+    if history + sum(costs) > room:
+        # The queue's oldest give way first, but its newest messages are worth more than older ones shortened.
+        most = max(room // 2, room - sum(costs)) if settled else 0
+        lines = earlier_fitting(epoch.compressed, most, lambda some: earlier_cost(some, shape))
+        history = earlier_cost(epoch.compressed[len(epoch.compressed) - lines :], shape)
+    room -= history
     start = len(queue)
     # The queue gives way before the summary does.
-    while start > 0 and (with_summary or not summary) and costs[start - 1] <= room:
+    while start > 0 and settled and costs[start - 1] <= room:
         start -= 1
         room -= costs[start]
     # Where a call did not fit its result goes too: none stands alone.
@@ -189,8 +205,9 @@ def _fit(
     cuts += queue_cuts
     bare += queue_bare
     if page is None:
-        visible = frozenset(m.ref for m in (*kept, *ask.turn))
-        free = left - sum(costs[start:]) - (summary if with_summary else 0) - tags
+        told = (f"m{e.message}" for e in epoch.compressed[len(epoch.compressed) - lines :] if e.whole)
+        visible = frozenset((*(m.ref for m in (*kept, *ask.turn)), *told))
+        free = left - sum(costs[start:]) - (summary if with_summary else 0) - history - tags
         needed = ask.pageable or len(kept) < len(queue) or not shape.calls
         # A model's tool results of this turn must find room behind the page, or the queue would have to give it.
         most = max(ask.page_min, free - max_tokens // 4) if shape.calls and ask.turn else free
@@ -203,8 +220,9 @@ def _fit(
         query=query,
         cuts=tuple(cuts),
         bare_calls=tuple(bare),
-        pieces=tuple((i.hit.id, i.start, i.end) for i in page.items),
+        pieces=tuple(i.piece for i in page.items),
         summary=with_summary,
+        earlier=lines,
         clock=ask.clock,
         pressure=ask.pressure,
         last_step=ask.last_step,
@@ -247,4 +265,5 @@ def _turn(ask: Ask, left: int, entry: int, shape: Shape, cuts: list[tuple[int, i
 def used_tokens(epoch: Epoch, queue_tokens: int, budget: Budget, shape: Shape) -> int:
     """What pressure is measured by: the prompt as it would be, with the tokens that are kept for a page-in."""
     kept = budget.page_floor + (budget.turn_room if shape.calls else 0)
-    return head_cost(epoch, shape) + summary_cost(epoch, shape) + queue_tokens + kept
+    frozen = head_cost(epoch, shape) + summary_cost(epoch, shape) + earlier_cost(epoch.compressed, shape)
+    return frozen + queue_tokens + kept

@@ -245,8 +245,8 @@ class Chat:
         show_hits(self.memory.search(query, top_k=8))
 
     def why(self) -> None:
-        """The last page-in, best first, with the parts of each score."""
-        from agentmem.screen import parts_line
+        """The last page-in, best first, with the parts of each score; what was shortened beside the original."""
+        from agentmem.screen import parts_line, show_shortened
 
         if self.last is None or not self.last.page.items:
             self.out.print("nothing was paged in for the last message")
@@ -258,6 +258,7 @@ class Chat:
             )
             if hit.parts:
                 self.out.print(f"      {parts_line(hit.parts)}", style="dim")
+            show_shortened(self.out, self.last.page, hit.id)
         if self.last.confidence is not None:
             stated = "abstained" if self.last.abstained else "answered"
             self.out.print(f"{stated} at confidence {self.last.confidence:.2f}")

@@ -5,7 +5,7 @@ Nothing is searched and no model is asked: a prompt's plan names all that stood 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,7 @@ def replay(memory: Memory) -> Iterator[Replayed]:
             yield Replayed(*head, "erased", detail=f"it held {', '.join(gone[:5])}")
             continue
         epoch = memory.records.journal.epoch(plan.epoch)
-        items = [_item(memory, *piece) for piece in plan.pieces]
+        items = [_item(memory, piece) for piece in plan.pieces]
         if epoch is None or any(i is None for i in items):
             yield Replayed(*head, "differs", detail="a record that it held is missing")
             continue
@@ -70,7 +70,7 @@ def replay(memory: Memory) -> Iterator[Replayed]:
 
 def _named(plan: PromptPlan) -> set[str]:
     ids = {*range(plan.first, plan.last + 1), *plan.turn}
-    return {f"m{i}" for i in ids} | {ref for ref, _, _ in plan.pieces}
+    return {f"m{i}" for i in ids} | {str(piece[0]) for piece in plan.pieces}
 
 
 def _stored(memory: Memory, plan: PromptPlan) -> list[Message]:
@@ -79,7 +79,8 @@ def _stored(memory: Memory, plan: PromptPlan) -> list[Message]:
     return queue + recall.get(plan.turn)
 
 
-def _item(memory: Memory, ref: str, start: int, end: int) -> PageItem | None:
+def _item(memory: Memory, piece: Sequence[str | int]) -> PageItem | None:
+    ref = str(piece[0])
     if ref.startswith("m"):
         message = memory.message(ref)
         if message is None:
@@ -90,4 +91,4 @@ def _item(memory: Memory, ref: str, start: int, end: int) -> PageItem | None:
         if not found:
             return None
         hit = Hit(ref, Tier.ARCHIVAL, found[0].text, 0.0, found[0].valid_from, found[0].key)
-    return PageItem(hit, start, end)
+    return PageItem.of_piece(hit, piece)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agentmem import candidates, companion, ranking
 from agentmem.candidates import POOL, Candidates, Query
+from agentmem.compressing import Compressing
 from agentmem.errors import InvalidInputError
 from agentmem.indexing import Indexer
+from agentmem.keys import part_spans
+from agentmem.ordering import OrderPolicy
 from agentmem.paging import pack
 from agentmem.questions import analyse
 from agentmem.reranking import RERANKED, rerank
@@ -94,12 +97,16 @@ class Retrieval:
         reranker: Reranker | None = None,
         *,
         companion: bool = False,
+        compressing: Compressing | None = None,
+        order: OrderPolicy = "time",
     ) -> None:
         self._agent = agent
         self.indexer = indexer
         self._clock = clock
         self._reranker = reranker
         self._companion = companion
+        self._compressing = compressing
+        self._order = order
 
     def search(
         self,
@@ -152,6 +159,27 @@ class Retrieval:
             used[rows] = np.where(np.isnan(last), used[rows], last)
         now = utc_seconds(asked_at or self._clock())
         return companion.reordered(hits, companion.companion_totals(totals, used, importance, now))
+
+    def _cosines(self, query: str, hits: Sequence[Hit]) -> Mapping[str, Sequence[tuple[int, int, float]]]:
+        """What the archive's vectors say of the sentences (of long texts: the chunks) of hits."""
+        if self.indexer is None:
+            return {}
+        question = analyse(query, self._agent.recall.names(), None)
+        vector = self.indexer.embed_query(question.dense_text)
+        out: dict[str, Sequence[tuple[int, int, float]]] = {}
+        for tier, letter in ((Tier.RECALL, "m"), (Tier.ARCHIVAL, "p")):
+            texts = {int(h.id[1:]): h.text for h in hits if h.tier is tier}
+            if not texts:
+                continue
+            owners, parts, rows = self._agent.vectors.parts_of(tier, sorted(texts))
+            cosines = (rows @ vector).tolist() if len(rows) else []
+            found: dict[int, tuple[list[int], list[float]]] = {}
+            for owner, part, cosine in zip(owners.tolist(), parts.tolist(), cosines, strict=True):
+                known = found.setdefault(owner, ([], []))
+                known[0].append(part)
+                known[1].append(cosine)
+            out |= {f"{letter}{i}": _known_parts(texts[i], *known) for i, known in found.items()}
+        return out
 
     @staticmethod
     def _reranked(reranker: Reranker, query: str, hits: list[Hit], totals: NDArray[np.float64]) -> list[Hit]:
@@ -216,9 +244,19 @@ class Retrieval:
         found = self.search(query, top_k=None, asked_at=asked_at, explain=explain, widen=len(visible), turn=turn)
         hits = [h for h in found.hits if h.id not in turn]
         new = [h for h in hits if h.id not in visible]
-        page = pack(new, query, max_tokens, counter, _worth(new))
+        worth = _worth(new)
+        shorten = None
+        if self._compressing is not None:
+            by_id = {h.id: w for h, w in zip(new, worth, strict=True)}
+            shorten = self._compressing.shorten(query, counter, lambda some: self._cosines(query, some), by_id)
+        page = pack(new, query, max_tokens, counter, worth, shorten=shorten, order=self._order)
         seen = [PageItem(h, 0, len(h.text)) for h in hits if h.id in visible]
         return replace(page, in_queue=tuple(seen[:IN_QUEUE]))
+
+
+def _known_parts(text: str, parts: Sequence[int], cosines: Sequence[float]) -> tuple[tuple[int, int, float], ...]:
+    spans = part_spans(text)
+    return tuple((*spans[p], c) for p, c in zip(parts, cosines, strict=True) if p in spans)
 
 
 def _seconds(at: datetime | None) -> float | None:
@@ -241,5 +279,5 @@ def _hit(record: Message | Passage, scores: ranking.Scores, n: int, explain: boo
         )  # fmt: skip
     return Hit(
         record.ref, Tier.ARCHIVAL, record.text, scores.score(n), record.valid_from, key=record.key,
-        source=record.sources, tags=record.tags, parts=shown,
+        source=record.sources, tags=record.tags, parts=shown, dated=record.valid_from != record.stored_at,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from agentmem.encoding import PrefixReport
 from agentmem.times import day_words
-from agentmem.types import SECTIONS, Hit, Ledger, Prompt
+from agentmem.types import SECTIONS, Hit, Ledger, Page, Prompt
 
 BAR = 40
 COLOURS = dict(zip(SECTIONS, ("blue", "magenta", "yellow", "yellow", "green", "cyan", "white"), strict=True))
@@ -79,6 +79,21 @@ def prefix_lines(prefixes: Sequence[PrefixReport]) -> list[str]:
         cause = f" ({p.cause})" if p.cause else ""
         lines.append(f"prefix of step {n}: {p.tokens} of {p.total} tokens as before{blocks}{cached}{cause}")
     return lines
+
+
+def show_shortened(out: Console, page: Page, ref: str) -> None:
+    """What stands in the prompt of a record that was compressed, with what was left out of it struck through."""
+    item = next((i for i in page.items if i.hit.id == ref and not i.whole), None)
+    if item is None:
+        return
+    told = Text("      in the prompt: ", style="dim")
+    at = item.start if not item.spans else 0
+    for start, end in item.spans or ((item.start, item.end),):
+        told.append(item.hit.text[at:start] if item.spans else "", style="dim strike")
+        told.append(item.hit.text[start:end])
+        at = end
+    told.append(item.hit.text[at:], style="dim strike")
+    out.print(told)
 
 
 def show_prompt(prompt: Prompt) -> None:

@@ -67,7 +67,7 @@ def test_a_long_message_in_the_queue_is_shortened_and_marked(memory_factory: Cal
 
 
 def test_a_tool_result_longer_than_the_window(memory_factory: Callable[..., Memory]) -> None:
-    memory = memory_factory(window_tokens=8192, page_size=100)
+    memory = memory_factory(window_tokens=8192, page_size=100, history_share=0)
     for n in range(100):
         memory.observe("user", f"Harbour report {n}: " + "the water is calm and the ships are in. " * 12)
     backend = ScriptedBackend(

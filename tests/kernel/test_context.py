@@ -49,7 +49,7 @@ def test_the_layout() -> None:
         ]
     )
     tail = "\n".join([
-        "<memory>\n-- 8 May 2023\nk1 Ann: I like tea.\n</memory>", "Now: Monday", prompts.PRESSURE_NOTE, "And now?",
+        "<memory>\n8 May 2023\nk1 Ann: I like tea.\n</memory>", "Now: Monday", prompts.PRESSURE_NOTE, "And now?",
         prompts.LAST_STEP_NOTE,
     ])  # fmt: skip
     assert found == [
@@ -81,7 +81,7 @@ def test_the_ledger_sums() -> None:
     counted = Bookkeeper(counter).ledger(found, (), 500)
     assert counted.sections == {
         "system": counter.count(prompts.SYSTEM_EXTRACTIVE), "core": 8, "summary": 4, "compressed": 0,
-        "queue": 2 + 2 + 3 + 1 + 1, "tail": 11 + 2, "template": 6,
+        "queue": 2 + 2 + 3 + 1 + 1, "tail": 10 + 2, "template": 6,
     }  # fmt: skip
     assert counted.total == sum(counted.sections.values())
 

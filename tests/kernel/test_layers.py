@@ -11,14 +11,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # Each line may import from the lines above it, never from its own or from below (design, section 3).
 ORDER = """
+compression chat
 types errors language terms crashpoints progress encoding
-protocols config registry times tool_specs reports wire
-reading_weights word_classes answer_types ranking_weights matching packing
+protocols soft_prompts config registry times spec_options tool_specs reports wire
+reading_weights word_classes answer_types ranking_weights matching packing recovery ordering
+cap_trials cap_axes cap_markup
 ranking companion
 parsing
-actions
+actions cutting derived
 tokens dates keys budget eviction drafts core_memory prompts asking filing_rules
+compressing
 queue paging filing core_lines spans questions
+history
 evidence context scripted summary
 ledger
 planning
@@ -28,15 +32,20 @@ reading archiving erasing ingesting inspecting archive_file
 memory_reads
 memory
 tools citing prefix
-summarising turn answering
+summarising turn answering answer_cache
 steps
 agent
 scheduling backend_contract
-asynchronous pool contracts reranker_contract tokenizer_contract replay environment output screen
+asynchronous pool contracts reranker_contract compressor_contract
+soft_prompt_contract tokenizer_contract replay environment output screen
 repl testing
+cap_data cap_scores cap_intervals cap_journal cap_meter cap_baselines cap_table cap_page cap_picture cap_position
+cap_asked cap_ground cap_judge cap_report
+cap_ladder
+cap_run
 cli_options
 commands_memory
-commands_store commands_model
+commands_store commands_model commands_cap
 cli
 """
 LEVELS = {name: n for n, line in enumerate(ORDER.split("\n")) for name in line.split()}
@@ -53,6 +62,11 @@ DRIVERS_MAY = {
     "times",
     "crashpoints",
     "encoding",
+    "compression",
+    "spec_options",
+    "cutting",
+    "packing",
+    "soft_prompts",
 }
 # The extractive backend reads and files by the kernel's rules.
 ALSO = {"backends/extractive": {"reading", "filing"}}

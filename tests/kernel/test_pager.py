@@ -66,7 +66,12 @@ def test_the_slower_of_two_flushes_is_dropped(memory_factory: Callable[..., Any]
             **{**{f: getattr(memory.budget, f) for f in memory.budget.__slots__}, "target_tokens": 0}
         )
         return memory.pager.page_out(
-            budget, memory.shape, summarise=summarise, keep_last=2, transaction=memory.store.write
+            budget,
+            memory.shape,
+            summarise=summarise,
+            compress=lambda r: [None] * len(r),
+            keep_last=2,
+            transaction=memory.store.write,
         )
 
     from agentmem.summary import without_model

@@ -68,12 +68,12 @@ def hit(number: int, text: str, **values: Any) -> Hit:
 def test_all_that_fits_is_there() -> None:
     page = pack([hit(n, f"text {n}", key=f"k{n}") for n in range(1, 6)], "text", 1000, word_counter())
     assert page.keys == ("k1", "k2", "k3", "k4", "k5") and page.shortened == ()
-    assert page.text.splitlines()[:2] == ["-- 8 May 2023", "k1 user: text 1"]
+    assert page.text.splitlines()[:2] == ["8 May 2023", "k1 user: text 1"]
 
 
 def test_a_heading_a_day() -> None:
     page = pack([hit(2, "later", at=NOW + timedelta(days=1)), hit(1, "first")], "x", 100, word_counter())
-    assert page.text == "-- 8 May 2023\nm1 user: first\n-- 9 May 2023\nm2 user: later"
+    assert page.text == "8 May 2023\nm1 user: first\n9 May 2023\nm2 user: later"
 
 
 def test_a_long_hit_is_shortened_to_where_the_words_are() -> None:
