@@ -15,7 +15,7 @@ from agentmem import drafts, registry
 from agentmem.actions import action_schema
 from agentmem.answer_cache import AnswerCache, Chunks
 from agentmem.answering import answer, interpret
-from agentmem.citing import clean, page_payload
+from agentmem.citing import as_said, clean, page_payload, whole_words
 from agentmem.context import fingerprint
 from agentmem.encoding import ToolMode
 from agentmem.errors import BadCompletionError, ConfigError, ContextOverflowError, RepeatedFailureError, StepLimitError
@@ -24,7 +24,6 @@ from agentmem.planning import Ask, Fitted, Shape, head_cost
 from agentmem.prefix import PrefixTracker, measured
 from agentmem.protocols import Backend, ModelBackend, PromptTokenizer
 from agentmem.queue import chat_message
-from agentmem.recovery import recovered
 from agentmem.steps import carry_out
 from agentmem.summarising import ModelSummariser
 from agentmem.summary import without_model
@@ -179,8 +178,8 @@ class Agent:
                 said, calls = interpret(completion, self.shape.mode, 1000 * turn.user.id + turn.steps)
                 self._compare(turn, fitted, completion, said, calls)
                 text = clean(visible) or said
-                if not stream and turn.page is not None:  # what was streamed is said already
-                    text = recovered(text, [(i.hit.text, i.text) for i in turn.page.items if not i.whole])
+                if not stream:  # what was streamed is said already
+                    text = whole_words(text, turn.page)
                 done, more = self._take(turn, completion, text, calls)
                 visible = ""  # stored now: a reader who leaves from here on stops nothing
                 if more:
@@ -344,7 +343,7 @@ class Agent:
     def _take(self, turn: Turn, completion: Completion, text: str, calls: tuple[ToolCall, ...]) -> tuple[bool, str]:
         """Store a step's output and its effects; whether the turn is done, and what else there is to show."""
         memory = self.memory
-        turn.answer = completion.answer or turn.answer
+        turn.answer = as_said(completion.answer, turn.page) if completion.answer is not None else turn.answer
         if self.config.tools == "off":
             calls = ()
         if not text and not calls:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
+from agentmem.recovery import recovered
 from agentmem.times import format_time
-from agentmem.types import Citation, Message, Page
+from agentmem.types import Answer, Citation, Message, Page
 
 _CITED = re.compile(r"\[([^\[\]\n]{1,200})\]")
 
@@ -21,6 +23,17 @@ def cited(text: str, page: Page) -> tuple[Citation, ...]:
     named = {part.strip() for m in _CITED.finditer(text) for part in re.split(r"[,;]", m.group(1))}
     found = [i for i in page.items if i.hit.id in named or (i.hit.key is not None and i.hit.key in named)]
     return tuple(Citation(i.hit.id, i.hit.tier, i.text, i.hit.key) for i in found)
+
+
+def whole_words(text: str, page: Page | None) -> str:
+    """A text in the words of shortened records, with what stood between them there."""
+    return text if page is None else recovered(text, [(i.hit.text, i.text) for i in page.items if not i.whole])
+
+
+def as_said(answer: Answer, page: Page | None) -> Answer:
+    """An answer whose span and quotations are as the records say them, where the prompt had them shortened."""
+    quoted = tuple(replace(c, text=whole_words(c.text, page)) for c in answer.citations)
+    return replace(answer, span=whole_words(answer.span, page), citations=quoted)
 
 
 def page_payload(user: Message, page: Page) -> dict[str, Any]:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 BREAK_EVEN_TOKENS = 12
 """Shorter records are never shortened: what is left out of them is less than what it takes to say whose they are."""
-SHARES = (0.75, 0.55, 0.4, 0.28)
-"""Of its tokens a record is offered in, beside the whole; a long one (its tenth is more than this) in less too."""
-LONG_SHARES = (0.18, 0.1)
+SHARES = (0.65, 0.4)
+"""Of its tokens a record is offered in, beside the whole, by compressors without forms of their own; a long one in less
+too. Each share is a pass of the compressor's model."""
+LONG_SHARES = (0.2,)
 LONG_TOKENS = 160
 JOINT_SHARE = 3.0
 """A compressor that weighs records against each other is given so many times the page's tokens of them."""
@@ -206,7 +207,8 @@ class Shortener:
             if total > max_tokens * 3:
                 break
             total += min(cost, max_tokens)
-            if cost >= BREAK_EVEN_TOKENS:
+            text = hits[n].text
+            if len(text) > 20 * BREAK_EVEN_TOKENS or self._counter.count(text) >= BREAK_EVEN_TOKENS:
                 chosen.append(n)
         known = self._cosines([hits[n] for n in chosen])
         out: list[list[tuple[PageItem, float]]] = [[] for _ in hits]

@@ -106,9 +106,12 @@ def fault(request: CompressionRequest, found: Compressed) -> str:
         return "it left nothing"
     units = {p.unit for p in request.parts if p.unit}
     for unit in units:
-        there = {bool(s) for p, s in zip(request.parts, found.parts, strict=True) if p.unit == unit}
+        fellows = [(p, s) for p, s in zip(request.parts, found.parts, strict=True) if p.unit == unit]
+        there = {bool(s) for p, s in fellows if p.text.strip()}
         if len(there) > 1:
             return "it split a call from its result"
+    if not 0.0 <= found.worth <= 1.0:
+        return f"its worth is {found.worth}, not between 0 and 1"
     tokens = shown_tokens(request.parts, found.parts, request.counter)
     if tokens > request.budget:
         return f"it gave {tokens} tokens where {request.budget} are allowed"

@@ -181,4 +181,3 @@ class CompressorContract:
         ):
             request = self.request(text, 0.5)
             self.law_result(request, compressor.compress([request])[0])
-

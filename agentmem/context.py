@@ -97,9 +97,9 @@ def render(
     if epoch.blocks:
         head.append(("core", defused(prompts.core_text(epoch.blocks))))
     if plan.summary and epoch.summary:
-        head.append(("summary", defused(prompts.summary_text(epoch.summary))))
+        head.append(("summary", prompts.summary_text(defused(epoch.summary))))
     if plan.earlier:
-        head.append(("compressed", defused(prompts.earlier_text(history_text(epoch.compressed[-plan.earlier :])))))
+        head.append(("compressed", prompts.earlier_text(defused(history_text(epoch.compressed[-plan.earlier :])))))
     written = [Written("system", tuple(head))]
     for i in range(plan.first, plan.last + 1):
         if i in messages:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,18 +24,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NEGATIONS = word_set(
-    "no not never none nobody nothing nowhere neither nor cannot without hardly barely scarcely rarely seldom "
-    "nicht nichts nie niemals niemand kein keine keinen keinem keiner ohne pas ne jamais rien aucun aucune sans "
-    "nunca jamás nada nadie ningún ninguna ninguno tampoco sin non mai niente nessuno senza não nenhum nenhuma sem "
-    "niet geen nooit niets zonder не ни нет без никогда нельзя لا ليس لم لن غير بدون לא אין אל בלי"
+    "no not never none nobody dont doesnt didnt isnt arent wasnt werent cant couldnt wouldnt shouldnt wont havent "
+    "hasnt hadnt aint mustnt neednt nothing nowhere neither nor cannot without hardly barely scarcely rarely seldom "
+    "nicht nichts nie niemals niemand kein keine keinen keinem keiner ohne pas ne plus jamais rien aucun aucune "
+    "sans nunca jamás nada nadie ningún ninguna ninguno tampoco sin non mai niente nessuno senza não nenhum nenhuma "
+    "sem niet geen nooit niets zonder не ни нет без никогда нельзя لا ليس لم لن غير بدون לא אין אל בלי"
 )
 """Negations in several languages: what they stand before is kept with them."""
 KEEP = NEGATIONS | word_set(
     "unless except until till instead rather longer anymore ago used former formerly ex stop stopped stops quit quits "
     "ended refuse refused refuses deny denied denies fail failed fails reject rejected cancel cancelled canceled only "
-    "if but almost nearly before after since from than versus vs more less fewer least most might maybe perhaps"
+    "if but almost nearly before after since from than versus vs more less fewer least most might maybe perhaps "
+    "or over under few some all both every should would could must will shall "
+    "he she they them him her his hers their theirs"
 )
-"""What turns a sentence round: negations, ends, limits, times and comparisons."""
+"""What turns a sentence round: negations, ends, limits, times, comparisons, what should be and is not, who it was."""
 _TIMES = word_set(
     "today tomorrow yesterday tonight now then last next ago past coming morning noon afternoon evening night midnight "
     "day days week weeks weekend month months year years hour hours minute minutes january february march april may "
@@ -48,7 +52,7 @@ _NUMBERS = word_set(
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
     "dozen once twice first second third fourth fifth double triple couple several both"
 )
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(```+(?=[^`\n]*$)|~~~+)[^\n]*$", re.MULTILINE)
 _QUOTED = re.compile(
     r"\"[^\"\n]{1,200}\"|“[^”\n]{1,200}”|«[^»\n]{1,200}»|„[^“”\n]{1,200}[“”]|「[^」\n]{1,200}」|`[^`\n]{1,200}`"
 )
@@ -56,11 +60,13 @@ _LABEL = re.compile(r"(?m)^[^\W\d][\w.'’-]{0,30}(?: [^\W\d][\w.'’-]{0,30})?:
 _CHUNK = re.compile(r"\S+")
 _PUNCTUATED = re.compile(r"(?<=\w)[.,;:!…]+$")
 _EDGES = re.compile(r"^[^\w]+|[^\w]+$")
+_APOSTROPHES = str.maketrans("’`´", "'''")
 _ID = re.compile(r"[\d@/_#\\=+<>{}$€£¥%]|\w\.\w")
-_JSON_START = re.compile(r"[\[{]")
+# What a value can begin with behind its bracket; of a run of brackets the last alone is tried.
+_JSON_START = re.compile(r"[\[{](?![\[{]*[\[{]{16})(?=\s*[\"\[{\]}\d\-tfn])")
 PUNCTUATION = frozenset(".,;:!…")
 MIN_JSON_CHARS = 12
-MAX_JSON_TRIES = 64
+MAX_JSON_FAILURES = 1000
 # "No." and "Not really." belong to what they answer.
 SHORT_REPLY_CHUNKS = 2
 
@@ -115,7 +121,7 @@ class Cutting:
                 if self.protected[n] or (kept[n] and not behind):
                     out[unit.part].append((start, end))
                     last = end
-        gone = {p.unit for p, spans in zip(self.parts, out, strict=True) if p.unit and not spans}
+        gone = {p.unit for p, spans in zip(self.parts, out, strict=True) if p.unit and not spans and p.text.strip()}
         return tuple(
             () if part.unit and part.unit in gone else joined(spans, part.text)
             for part, spans in zip(self.parts, out, strict=True)
@@ -200,15 +206,12 @@ def blocks(text: str) -> list[Span]:
 def _json(text: str, start: int, end: int) -> list[Span]:
     found: list[Span] = []
     decoder = json.JSONDecoder()
-    at = start
-    for _ in range(MAX_JSON_TRIES):
-        match = _JSON_START.search(text, at, end)
-        if match is None:
-            break
+    at, failed = start, 0
+    while failed < MAX_JSON_FAILURES and (match := _JSON_START.search(text, at, end)) is not None:
         try:
             value, stop = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
-            at = match.end()
+            at, failed = match.end(), failed + 1
             continue
         if (
             stop <= end
@@ -221,16 +224,22 @@ def _json(text: str, start: int, end: int) -> list[Span]:
 
 
 def _safe_spans(text: str) -> list[Span]:
-    """Quoted strings and speaker labels."""
-    return [m.span() for pattern in (_QUOTED, _LABEL) for m in pattern.finditer(text)]
+    """Quoted strings and speaker labels, in order and apart."""
+    out: list[Span] = []
+    for start, end in sorted(m.span() for pattern in (_QUOTED, _LABEL) for m in pattern.finditer(text)):
+        if out and start <= out[-1][1]:
+            out[-1] = (out[-1][0], max(end, out[-1][1]))
+        else:
+            out.append((start, end))
+    return out
 
 
 def _with_what_they_govern(text: str, chunks: Sequence[Span], kept: list[bool]) -> None:
     """Protect what follows a negation ("not paid"; "is not a doctor") and a number ("310 euros")."""
     for n, (start, end) in enumerate(chunks):
         word = _word(text[start:end])
-        negates = word in NEGATIONS or word.endswith("n't")
-        if not negates and not word[:1].isdigit():
+        negates = word in NEGATIONS or word.endswith("n't") or word.startswith("n'")
+        if not negates and not word[:1].isdigit() and word not in _NUMBERS:
             continue
         for m in range(n + 1, min(n + (5 if negates else 2), len(chunks))):
             if text[chunks[m][0]] in PUNCTUATION or text[chunks[m - 1][1] - 1] == "?":
@@ -242,22 +251,28 @@ def _with_what_they_govern(text: str, chunks: Sequence[Span], kept: list[bool]) 
 
 
 def _word(chunk: str) -> str:
-    return _EDGES.sub("", chunk).lower().replace("’", "'")
+    return _EDGES.sub("", chunk).lower().translate(_APOSTROPHES)
 
 
 def _is_protected(text: str, start: int, end: int, safe: Sequence[Span], keep: frozenset[str]) -> bool:
     chunk = text[start:end]
-    if _ID.search(chunk) or "?" in chunk or "？" in chunk or any(s < end and start < e for s, e in safe):
+    if _ID.search(chunk) or "?" in chunk or "？" in chunk or _touches(safe, start, end):
         return True
     word = _EDGES.sub("", chunk)
     low = _word(chunk)
-    if low in KEEP or low in _TIMES or low in _NUMBERS or low in keep or low.endswith("n't"):
+    if low in KEEP or low in _TIMES or low in _NUMBERS or low in keep or low.endswith("n't") or low.startswith("n'"):
         return True
     parts = re.split(r"['\-–—/]", low)
     if any(p in KEEP or p in _NUMBERS or p in keep for p in parts):
         return True
     # A name; at the start of a sentence a stop word has a capital too.
     return word[:1].isupper() and parts[0] not in STOP_WORDS
+
+
+def _touches(spans: Sequence[Span], start: int, end: int) -> bool:
+    """Whether spans, in order and apart, share a sign with these bounds."""
+    n = bisect_left(spans, end, key=lambda s: s[0])
+    return n > 0 and spans[n - 1][1] > start
 
 
 def within(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
 
 from agentmem.language import content_words, sentences
 from agentmem.types import Message, Passage
@@ -99,7 +101,8 @@ def passage_keys(passage: Passage) -> list[tuple[int, str]]:
     return keys + (_by_sentence(passage.text, "") if len(spans) == 1 else [])
 
 
-def part_spans(text: str) -> dict[int, tuple[int, int]]:
+@lru_cache(maxsize=4096)
+def part_spans(text: str) -> Mapping[int, tuple[int, int]]:
     """Which characters of a record's text each of its keys stands for, by part; the key with the message before it
     apart."""
     spans = chunk_spans(text)

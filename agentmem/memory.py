@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +17,7 @@ from agentmem.budget import Budget
 from agentmem.compressing import Compressing
 from agentmem.context import shown_keys
 from agentmem.core_memory import DEFAULT_BLOCKS, CoreMemory
-from agentmem.errors import InvalidInputError, UnknownNameError
+from agentmem.errors import InvalidInputError, StoreBusyError, StoreFullError, StoreReadOnlyError, UnknownNameError
 from agentmem.memory_reads import MemoryReads
 from agentmem.pager import Pager
 from agentmem.planning import Ask, Fitted, Shape, fit
@@ -369,7 +370,9 @@ class Memory(MemoryReads):
 
     def _tell_once(self, problem: str) -> None:
         self.notices.append(problem)
-        self.log("compressor_failed", {"reason": problem})
+        assert self.compressing is not None
+        with suppress(StoreReadOnlyError, StoreFullError, StoreBusyError):  # a reader is told by the notice alone
+            self.log("compressor_failed", {"compressor": self.compressing.compressor.name})
 
     def _notify(self, kind: str, payload: dict[str, Any]) -> None:
         self.notices.append(f"{kind.replace('_', ' ')}: {payload.get('reason', '')}")

@@ -23,7 +23,7 @@ _FENCE = re.compile(r"\A```(?:json)?\s*(\{.*\})\s*```\Z", re.DOTALL)
 # What chat templates mark roles and results with: a text that somebody wrote must not turn into such a mark.
 _ROLE_MARK = re.compile(
     r"<(?=\|[^|<>\n]{1,40}\|>)|<(?=｜[^｜<>\n]{1,40}｜>)|<(?=/?(?:start_of_turn|end_of_turn)>)"
-    r"|<(?=/?(?:tool_call|tool_response|memory)>)"
+    r"|<(?=/?(?:tool_call|tool_response|memory|earlier|summary)>)"
     r"|<(?=</?SYS>>)|\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS)\])"
 )
 MAX_STRING_CHARS = 20_000

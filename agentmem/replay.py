@@ -62,8 +62,9 @@ def replay(memory: Memory) -> Iterator[Replayed]:
         shown = tuple(w.message() for w in written)
         if fingerprint(written) == event.payload["sha256"]:
             yield Replayed(*head, "same", shown)
-        elif touched_later and plan.summary:
-            yield Replayed(*head, "erased", shown, "its summary or core memory quoted something erased")
+        elif touched_later and (plan.summary or plan.earlier):
+            detail = "its summary, compressed history or core memory held something erased"
+            yield Replayed(*head, "erased", shown, detail)
         else:
             yield Replayed(*head, "differs", shown, "the bytes are not the same")
 

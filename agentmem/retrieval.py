@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from agentmem.protocols import Reranker, TokenCounter
     from agentmem.store.agent_store import AgentStore
 
+SPREAD = 0.85
+"""Where records may stand shortened more of them fit, and the ranking's odds are too sure of the first."""
 IN_QUEUE = 12
 """So many of the best records that stand in the queue are named in a page."""
 
@@ -249,6 +251,7 @@ class Retrieval:
         if self._compressing is not None:
             by_id = {h.id: w for h, w in zip(new, worth, strict=True)}
             shorten = self._compressing.shorten(query, counter, lambda some: self._cosines(query, some), by_id)
+            worth = [w**SPREAD for w in worth]
         page = pack(new, query, max_tokens, counter, worth, shorten=shorten, order=self._order)
         seen = [PageItem(h, 0, len(h.text)) for h in hits if h.id in visible]
         return replace(page, in_queue=tuple(seen[:IN_QUEUE]))

@@ -121,3 +121,67 @@ def dots(systems: Mapping[str, Mapping[str, Mean]], measures: Mapping[str, str],
     axes.set_title(f"LongMemEval-S: {count} answerable questions, no language model; bars: 95 % intervals", loc="left",
                    fontsize=11)  # fmt: skip
     _save(figure, path)
+
+
+def evidence_kept(
+    systems: Mapping[str, Mapping[str, Mean]],
+    tokens: Sequence[int],
+    path: Path,
+    *,
+    title: str,
+    goal: tuple[int, int],
+    reference: str = "none",
+) -> None:
+    """Evidence kept against the page-in's tokens, in the page and in the gold turns: a line and band a compressor, the
+    reference in grey. `goal`: the dashed line carries what the reference reaches at the first to the second."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, both = pyplot.subplots(1, 2, figsize=(12.4, 5.0), dpi=160, layout="constrained", sharey=True)
+    lowest = min(found[f"{m}@{t}"].low for found in systems.values() for m in ("page", "turns") for t in tokens)
+    floor = max(0, 10 * int(lowest // 10) - 10)
+    colours = {s: COLOURS[n % len(COLOURS)] for n, s in enumerate(s for s in systems if s != reference)}
+    for axes, (measure, name) in zip(both, (("page", "in the page"), ("turns", "in the gold turns")), strict=True):
+        ends = [found[f"{measure}@{tokens[-1]}"].mean for found in systems.values()]
+        for n, (system, found) in enumerate(systems.items()):
+            means = [found[f"{measure}@{t}"] for t in tokens]
+            colour = colours.get(system, "#777777")
+            axes.plot(tokens, [m.mean for m in means], color=colour, marker=MARKERS[n % len(MARKERS)], markersize=5,
+                      linewidth=1.8 if system == reference else 2.4, clip_on=False, zorder=4)  # fmt: skip
+            axes.fill_between(tokens, [m.low for m in means], [m.high for m in means], color=colour, alpha=0.13,
+                              linewidth=0)  # fmt: skip
+        for (system, _), end, at in zip(systems.items(), ends, _apart(ends, (100 - floor) * GAP), strict=True):
+            colour = colours.get(system, "#777777")
+            axes.annotate(
+                f"{_short_spec(system)}  {end:.1f}", (tokens[-1], end), (tokens[-1] * 1.1, at), color=colour,
+                va="center", fontsize=9.5, annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+            )  # fmt: skip
+        dashed = ""
+        if reference in systems:
+            level = systems[reference][f"{measure}@{goal[0]}"].mean
+            axes.plot(goal[::-1], [level, level], color="#555555", linewidth=1.2, linestyle="--", zorder=3)
+            dashed = f" (dashed: {reference} at {goal[0]:,}, {level:.1f})"
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(tokens[0] * 0.93, tokens[-1] * 1.05)
+        axes.set_ylim(floor, 100)
+        axes.set_xticks(list(tokens), [f"{t:,}" for t in tokens])
+        axes.minorticks_off()
+        axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        axes.set_xlabel("tokens of the page-in (logarithmic)")
+        axes.set_title(f"answer tokens {name}{dashed}", loc="left", fontsize=11)
+    both[0].set_ylabel("questions whose answer tokens are kept (%)" + (f", from {floor}" if floor else ""))
+    count = next(iter(next(iter(systems.values())).values())).count
+    figure.suptitle(f"{title}: {count} questions; bands: 95 % intervals", x=0.01, ha="left", fontsize=11)
+    _save(figure, path)
+
+
+def _short_spec(spec: str) -> str:
+    """A compressor's spec without its folders."""
+    kind, _, target = spec.partition(":")
+    return f"{kind}:{Path(target.partition('?')[0]).name}" if target else kind

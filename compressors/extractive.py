@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from agentmem.compression import Compressed, CompressionRequest, Part, Span, Spans, joined, shown_tokens
+from agentmem.compression import Compressed, CompressionRequest, Part, Span, Spans, joined, shown, shown_tokens
 from agentmem.compressors.sentence_bits import Sentence, TextBits, core, droppable
 from agentmem.compressors.word_information import bits
 from agentmem.errors import ConfigError
@@ -93,7 +93,9 @@ class ExtractiveCompressor:
             if len(order) <= len(FORMS_AT) or rank in (1, len(order)) or (wanted and share >= wanted[0]):
                 wanted = [w for w in wanted if w > share]
                 spans = joined([s for k in sorted(kept) for s in text.sentences[k].light], part.text)
-                out.append(Compressed((spans,), cost, min(1.0, share * (1 - WORD_LOSS))))
+                tokens = cost if text.additive else counter.count(shown(part.text, spans))
+                if tokens < text.cost:
+                    out.append(Compressed((spans,), tokens, min(1.0, share * (1 - WORD_LOSS))))
         return out[::-1]
 
     def _one(self, request: CompressionRequest) -> Compressed | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from weakref import ReferenceType, ref
 
 from agentmem.compression import Part, Span, Spans, joined, shown
@@ -43,11 +44,13 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class TakenApart:
-    """A text's sentences; `light` says what each costs without its loose words, `cost` what the text costs."""
+    """A text's sentences; `light` says what each costs without its loose words, `cost` what the text costs;
+    `additive`: whether several cost the sum of what each does."""
 
     sentences: tuple[Sentence, ...]
     light: tuple[int, ...]
     cost: int
+    additive: bool
 
 
 class TextBits:
@@ -77,7 +80,9 @@ class TextBits:
         last = len(found.units) - 1
         sentences = tuple(self._sentence(found, u, n == last) for n, u in enumerate(found.units))
         light = tuple(max(1, counter.count(shown(text, s.light))) for s in sentences)
-        return TakenApart(sentences, light, counter.count(text))
+        borders = [(a.end, b.start) for a, b in pairwise(sentences)]
+        additive = counter.additive and all(text[a:b].strip() == "" and b > a for a, b in borders)
+        return TakenApart(sentences, light, counter.count(text), additive)
 
     def _sentence(self, found: Cutting, unit: Unit, last: bool) -> Sentence:
         text = found.parts[unit.part].text
@@ -90,7 +95,7 @@ class TextBits:
         for n, (start, end) in enumerate(chunks):
             chunk = text[start:end]
             # The mark at a sentence's end keeps sentences apart; the record's own last one does not need it.
-            if chunk[0] in PUNCTUATION:
+            if PUNCTUATION.issuperset(chunk):
                 goes, cores = n + 1 < len(chunks) or last or chunk[-1] in ",;:", []
             else:
                 cores = [core(w) for w in words(chunk)]
@@ -99,7 +104,7 @@ class TextBits:
                 loose.append((max(map(bits, cores), default=0.0), (start, end)))
             else:
                 firm.append((start, end))
-        if all(text[s] in PUNCTUATION for s, _ in firm):
+        if all(PUNCTUATION.issuperset(text[s:e]) for s, e in firm):
             return Sentence(unit.start, unit.end, stems, 0.0, digit, ((unit.start, unit.end),), ())
         return Sentence(unit.start, unit.end, stems, told, digit, joined(_with_words(firm, text), text), tuple(loose))
 
@@ -109,7 +114,7 @@ def _with_words(firm: list[Span], text: str) -> list[Span]:
     return [
         (s, e)
         for n, (s, e) in enumerate(firm)
-        if text[s] not in PUNCTUATION or n + 1 == len(firm) or firm[n - 1][1] == s
+        if not PUNCTUATION.issuperset(text[s:e]) or n + 1 == len(firm) or firm[n - 1][1] == s
     ]
 
 
