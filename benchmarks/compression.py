@@ -160,12 +160,11 @@ class Run:
             name = left[0].store
             ingested(self._stores, name, messages, self._embedder, self._stored).close()
             with Memory(self._stores / f"{name}.db", embedder=self._embedder, compressor=made) as memory:
-                before = len(memory.events("compressor_failed"))
                 for q in left:
                     self._kept.add({"id": self._id(q, spec), "scores": ask(memory, q)})
                     progress.step(f"{name}, {spec}")
-                failed = memory.events("compressor_failed")[before:]
-            self.failures.update(f"{spec}: {e.payload['reason']}" for e in failed)
+                said = [n for n in memory.notices if n.startswith("compressor ")]
+            self.failures.update(f"{spec}: {notice}" for notice in said)
 
 
 def tables(

@@ -10,7 +10,7 @@ from agentmem.compressors.budgeted import fitted, total_tokens
 from agentmem.cutting import Cutting, cutting
 from agentmem.tokens import approximate_counter
 
-PLAIN = "we walked along the river for a long time. we stood down somewhere near the bridge with some bread."
+PLAIN = "we walked along the river for a long time. we stood down somewhere near the bridge with good bread."
 
 
 def asked(target: int, *parts: Part) -> tuple[CompressionRequest, Cutting]:

@@ -26,6 +26,8 @@ from tests.compressors.laws import SENTENCES, GeneratedLaws
 from tests.models.classifiers import bert
 from tests.models.tiny import folder, random_model
 
+pytestmark = pytest.mark.slow  # models are loaded
+
 ASCII = [s for s in SENTENCES if s.isascii()]
 LONG = " ".join(f"{s} Entry {n}." for n in range(15) for s in ASCII)
 

@@ -25,6 +25,8 @@ from tests.compressors.laws import SENTENCES, GeneratedLaws  # noqa: E402
 from tests.models.classifiers import bert, xlmr  # noqa: E402
 from tests.models.tiny import folder, random_model  # noqa: E402
 
+pytestmark = pytest.mark.slow  # models are loaded
+
 LONG = " ".join(f"{s} Entry {n}." for n in range(12) for s in SENTENCES[:9])
 
 

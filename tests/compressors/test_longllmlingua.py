@@ -20,6 +20,8 @@ from agentmem.tokens import approximate_counter
 from tests.compressors.laws import SENTENCES, GeneratedLaws
 from tests.models.tiny import folder, random_model
 
+pytestmark = pytest.mark.slow  # models are loaded
+
 QUERY = "Where does Anna live, and what does she eat?"
 TEXTS = (STORY, "Ben likes the sea. " * 6, "We talked about the old days for a while. " * 4, *SENTENCES[-4:])
 

@@ -25,6 +25,8 @@ from agentmem.tokens import approximate_counter  # noqa: E402
 from tests.compressors.laws import SENTENCES, GeneratedLaws  # noqa: E402
 from tests.models.tiny import folder, random_model  # noqa: E402
 
+pytestmark = pytest.mark.slow  # models are loaded
+
 PLAIN = (
     "We walked along the river for a long time and talked about the old days. "
     "Then we sat down somewhere near the bridge and had some bread with cheese."

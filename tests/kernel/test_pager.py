@@ -42,7 +42,9 @@ def test_the_books_are_right(lengths: list[int], reopen_at: int) -> None:
     out = memory.events("page_out")
     assert [e.payload["epoch"] for e in out] == list(range(2, len(epochs) + 1))
     assert sum(e.payload["messages"] for e in out) == epoch.first_message - 1
-    assert all(e.payload["tokens_after"] < e.payload["tokens_before"] for e in out)
+    # What leaves may stay in short, and in the summary.
+    kept = memory.budget.history_tokens + memory.budget.summary_tokens
+    assert all(e.payload["tokens_after"] < e.payload["tokens_before"] + kept for e in out)
     memory.close()
 
 

@@ -155,6 +155,7 @@ def _limit_files(max_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     """EFBIG is no ENOSPC, but nothing is lost by it either."""
     history = tmp_path / "history.jsonl"
