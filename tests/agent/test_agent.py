@@ -746,6 +746,7 @@ def test_a_flush_never_splits_a_call_from_its_result_when_the_window_is_tight(me
     tool_traffic(memory_factory(window_tokens=3072))
 
 
+@pytest.mark.slow
 def test_a_flush_never_splits_a_call_from_its_result_and_prompts_stay_in_budget(memory_factory: Make) -> None:
     tool_traffic(memory_factory(window_tokens=6144))
 

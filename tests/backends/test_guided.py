@@ -76,6 +76,7 @@ def check(text: str) -> None:
     assert text == json.dumps(value, ensure_ascii=False) or "\\u" in text or "\\/" in text
 
 
+@pytest.mark.slow
 def test_twenty_random_texts_are_json_of_the_schema(backend: HuggingFaceBackend) -> None:
     requests = [asked(schema=SCHEMA, temperature=1.5, seed=n) for n in range(19)]
     # A batch may mix schemas, calls and free text.

