@@ -82,18 +82,11 @@ def prefix_lines(prefixes: Sequence[PrefixReport]) -> list[str]:
 
 
 def show_shortened(out: Console, page: Page, ref: str) -> None:
-    """What stands in the prompt of a record that was compressed, with what was left out of it struck through."""
+    """Of a record that was shortened what stands in the prompt, and the whole."""
     item = next((i for i in page.items if i.hit.id == ref and not i.whole), None)
-    if item is None:
-        return
-    told = Text("      in the prompt: ", style="dim")
-    at = item.start if not item.spans else 0
-    for start, end in item.spans or ((item.start, item.end),):
-        told.append(item.hit.text[at:start] if item.spans else "", style="dim strike")
-        told.append(item.hit.text[start:end])
-        at = end
-    told.append(item.hit.text[at:], style="dim strike")
-    out.print(told)
+    if item is not None:
+        out.print(Text("      in the prompt: ", style="dim").append(" ".join(item.text.split()), style="bold"))
+        out.print(Text(f"      whole: {' '.join(item.hit.text.split())}", style="dim"))
 
 
 def show_prompt(prompt: Prompt) -> None:
