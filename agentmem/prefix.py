@@ -72,6 +72,8 @@ def _cause(last: _Last, plan: PromptPlan, tokens: int) -> str:
         return "the way in which tools reach the model changed"
     if plan.summary != before.summary:
         return "the summary stands back in this prompt" if before.summary else "the summary stands in the prompt again"
+    if plan.earlier != before.earlier:
+        return f"{plan.earlier} lines of the compressed history stand in this prompt, {before.earlier} stood before"
     if plan.first != before.first and plan.last >= plan.first and before.last >= before.first:
         return f"the queue begins at m{plan.first}, and began at m{before.first}: it did not fit this prompt"
     shared = {i for i, *_ in plan.cuts} | {i for i, *_ in before.cuts}

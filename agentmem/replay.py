@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agentmem import prompts
 from agentmem.context import PromptPlan, fingerprint, render
+from agentmem.history import item_of
 from agentmem.types import ChatMessage, Hit, Message, PageItem, Tier
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _item(memory: Memory, piece: Sequence[str | int]) -> PageItem | None:
         message = memory.message(ref)
         if message is None:
             return None
-        hit = Hit(ref, Tier.RECALL, message.said, 0.0, message.at, message.key, message.name, message.role)
+        hit = item_of(message).hit
     else:
         found = memory.records.archival.get([int(ref[1:])])
         if not found:

@@ -88,11 +88,11 @@ def load(path: str, *, name: str, dtype: str = "auto", device: str = "auto") -> 
     except ImportError as e:
         raise MissingExtraError(f"the compressor {name}:{path}", "hf", e.name or "transformers") from e
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    where = _device(device)
+    where = device_of(device)
     # With `dtype` "auto" transformers takes the checkpoint's own.
     kind = "float32" if dtype == "auto" and where.type == "cpu" else dtype
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(path, **options)
             _check_kind(path, config)
             tokenizer = AutoTokenizer.from_pretrained(path, **options)
@@ -178,7 +178,8 @@ def _unloadable(path: str, error: Exception) -> ConfigError:
     return ConfigError("model", path, f"can't be loaded: {first}", hint=HINT)
 
 
-def _device(wanted: str) -> torch.device:
+def device_of(wanted: str) -> torch.device:
+    """The device of a name; `auto` is a GPU where there is one. Raises ConfigError for one that can't be used."""
     import torch
 
     if wanted == "auto":
@@ -193,7 +194,7 @@ def _device(wanted: str) -> torch.device:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No bar over the weights, and the user's seed stays."""
     import torch
     from transformers.utils import logging

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agentmem.compressors.causal_scorer import _device, _quiet, short_of_memory
+from agentmem.compressors.causal_scorer import device_of, quiet, short_of_memory
 from agentmem.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def load_classifier(path: str, *, name: str, dtype: str, device: str) -> Classif
     from agentmem.compressors.llmlingua_package import BERT, XLMR, ClassifierPackage
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    where = _device(device)
+    where = device_of(device)
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(path, **options)
             _check_kind(path, config)
             tokenizer = AutoTokenizer.from_pretrained(path, **options)

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from agentmem import Agent, Memory
+from agentmem.context import PromptPlan
 from agentmem.encoding import shared_prefix
 from agentmem.errors import BackendUnavailableError, ConfigError, ContextOverflowError
-from agentmem.prefix import FIRST, NEXT_TURN
+from agentmem.planning import Fitted
+from agentmem.prefix import FIRST, NEXT_TURN, PrefixTracker
 from agentmem.scripted import ScriptedBackend, tool_call
-from agentmem.types import Completion, Reply, Request, Usage
+from agentmem.types import EMPTY_PAGE, ChatMessage, Completion, Ledger, Reply, Request, Usage
 from tests.counters import PieceCounter
 
 Make = Callable[..., Memory]
@@ -183,3 +185,16 @@ def test_a_backend_that_is_down_is_said_and_the_message_is_kept(memory_factory: 
     with pytest.raises(BackendUnavailableError):
         agent.send("Keep this.")
     assert [m.content for m in memory.records.recall.since(1)] == ["Keep this."]
+
+
+def test_lines_of_the_compressed_history_that_give_way_are_named() -> None:
+    counter = PieceCounter()
+    plan = PromptPlan(epoch=2, first=4, last=4, earlier=3)
+    tracker = PrefixTracker()
+    causes = []
+    for found in (plan, plan, replace(plan, earlier=1)):
+        encoding = counter.encode_prompt([ChatMessage("user", f"{found.earlier} lines")])
+        report = tracker.report(Fitted(found, (), Ledger(1, 9, {}, "pieces", True), EMPTY_PAGE, encoding), BLOCK)
+        causes.append(report.cause if report is not None else None)
+    assert causes[0] == FIRST and "compressed history" not in str(causes[1])
+    assert causes[2] == "1 lines of the compressed history stand in this prompt, 3 stood before"
