@@ -60,6 +60,7 @@ _LABEL = re.compile(r"(?m)^[^\W\d][\w.'’-]{0,30}(?: [^\W\d][\w.'’-]{0,30})?:
 _CHUNK = re.compile(r"\S+")
 _PUNCTUATED = re.compile(r"(?<=\w)[.,;:!…]+$")
 _EDGES = re.compile(r"^[^\w]+|[^\w]+$")
+_PARTS = re.compile(r"['\-–—/]")
 _APOSTROPHES = str.maketrans("’`´", "'''")
 _ID = re.compile(r"[\d@/_#\\=+<>{}$€£¥%]|\w\.\w")
 # What a value can begin with behind its bracket; of a run of brackets the last alone is tried.
@@ -158,7 +159,8 @@ def _cut(text: str, keep: frozenset[str]) -> tuple[tuple[int, int, bool, tuple[t
 def _chunks(text: str, start: int, end: int, whole: bool) -> list[Span]:
     found: list[Span] = []
     for match in _CHUNK.finditer(text, start, end):
-        punctuation = None if whole else _PUNCTUATED.search(match.group())
+        punctuated = not whole and text[match.end() - 1] in PUNCTUATION
+        punctuation = _PUNCTUATED.search(match.group()) if punctuated else None
         if punctuation is None:
             found.append(match.span())
         else:
@@ -237,11 +239,7 @@ def _safe_spans(text: str) -> list[Span]:
 def _with_what_they_govern(text: str, chunks: Sequence[Span], kept: list[bool]) -> None:
     """Protect what follows a negation ("not paid"; "is not a doctor") and a number ("310 euros")."""
     for n, (start, end) in enumerate(chunks):
-        word = _word(text[start:end])
-        negates = word in NEGATIONS or word.endswith("n't") or word.startswith("n'")
-        if not negates and not word[:1].isdigit() and word not in _NUMBERS:
-            continue
-        for m in range(n + 1, min(n + (5 if negates else 2), len(chunks))):
+        for m in range(n + 1, min(n + 1 + _governs(text[start:end]), len(chunks))):
             if text[chunks[m][0]] in PUNCTUATION or text[chunks[m - 1][1] - 1] == "?":
                 break
             kept[m] = True
@@ -250,23 +248,40 @@ def _with_what_they_govern(text: str, chunks: Sequence[Span], kept: list[bool]) 
                 break
 
 
+@lru_cache(maxsize=50_000)
 def _word(chunk: str) -> str:
     return _EDGES.sub("", chunk).lower().translate(_APOSTROPHES)
 
 
 def _is_protected(text: str, start: int, end: int, safe: Sequence[Span], keep: frozenset[str]) -> bool:
     chunk = text[start:end]
-    if _ID.search(chunk) or "?" in chunk or "？" in chunk or _touches(safe, start, end):
+    if _protects(chunk) or (safe and _touches(safe, start, end)):
         return True
-    word = _EDGES.sub("", chunk)
+    return bool(keep) and (_word(chunk) in keep or not keep.isdisjoint(_PARTS.split(_word(chunk))))
+
+
+@lru_cache(maxsize=50_000)
+def _protects(chunk: str) -> bool:
+    """Whether a chunk is protected wherever it stands."""
+    if _ID.search(chunk) or "?" in chunk or "？" in chunk:
+        return True
     low = _word(chunk)
-    if low in KEEP or low in _TIMES or low in _NUMBERS or low in keep or low.endswith("n't") or low.startswith("n'"):
+    if low in KEEP or low in _TIMES or low in _NUMBERS or low.endswith("n't") or low.startswith("n'"):
         return True
-    parts = re.split(r"['\-–—/]", low)
-    if any(p in KEEP or p in _NUMBERS or p in keep for p in parts):
+    parts = _PARTS.split(low)
+    if any(p in KEEP or p in _NUMBERS for p in parts):
         return True
     # A name; at the start of a sentence a stop word has a capital too.
-    return word[:1].isupper() and parts[0] not in STOP_WORDS
+    return _EDGES.sub("", chunk)[:1].isupper() and parts[0] not in STOP_WORDS
+
+
+@lru_cache(maxsize=50_000)
+def _governs(chunk: str) -> int:
+    """How many chunks behind a chunk it reaches, at most: a negation 4, a number 1."""
+    word = _word(chunk)
+    if word in NEGATIONS or word.endswith("n't") or word.startswith("n'"):
+        return 4
+    return int(word[:1].isdigit() or word in _NUMBERS)
 
 
 def _touches(spans: Sequence[Span], start: int, end: int) -> bool:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _PIECE = re.compile(r"\w+|[^\w\s]", re.UNICODE)
 # An English word is 1.3 sub-word tokens or less in common vocabularies; long runs (ids, CJK) cost more.
 _CHARS_PER_TOKEN = 4
+# What is white space to BERT's normaliser and to nobody anything else; Python's own has control characters in it, which
+# the normaliser takes out.
+_SPACE = re.compile(r"[ \t\n\r]+")
+_KEPT_WORDS = 50_000
+_KEPT_CHARS = 64
 
 
 class AdditiveCounter:
@@ -78,10 +83,17 @@ def wordpiece_counter(tokenizer_json: Path, *, name: str) -> AdditiveCounter:
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
-    def count(text: str) -> int:
+    def whole(text: str) -> int:
         # Half a surrogate pair is no text to the tokenizer; U+FFFD stands for it, as it does in what is sent.
         sound = text.encode("utf-8", "replace").decode("utf-8")
         return len(tokenizer.encode(sound, add_special_tokens=False).ids)
+
+    word = lru_cache(maxsize=_KEPT_WORDS)(whole)
+
+    def count(text: str) -> int:
+        # Nothing joins over white space, and most words of a text were met before: looking them up is several times
+        # quicker than a pass of the tokenizer.
+        return sum(word(w) if len(w) <= _KEPT_CHARS else whole(w) for w in _SPACE.split(text) if w)
 
     return AdditiveCounter(count, name=name, exact=True)
 

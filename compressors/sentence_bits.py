@@ -86,9 +86,9 @@ class TextBits:
 
     def _sentence(self, found: Cutting, unit: Unit, last: bool) -> Sentence:
         text = found.parts[unit.part].text
-        stems, told, digit = _told(text[unit.start : unit.end])
-        if unit.whole or not self.drop_words or _foreign(text[unit.start : unit.end]):
-            return Sentence(unit.start, unit.end, stems, told, digit, ((unit.start, unit.end),), ())
+        stems, all_told, digit, foreign = _told(text[unit.start : unit.end])
+        if unit.whole or not self.drop_words or foreign:
+            return Sentence(unit.start, unit.end, stems, all_told, digit, ((unit.start, unit.end),), ())
         chunks = found.chunks[unit.first : unit.last]
         firm: list[Span] = []
         loose: list[tuple[float, Span]] = []
@@ -96,17 +96,19 @@ class TextBits:
             chunk = text[start:end]
             # The mark at a sentence's end keeps sentences apart; the record's own last one does not need it.
             if PUNCTUATION.issuperset(chunk):
-                goes, cores = n + 1 < len(chunks) or last or chunk[-1] in ",;:", []
+                goes = n + 1 < len(chunks) or last or chunk[-1] in ",;:"
+                told = 0.0
             else:
-                cores = [core(w) for w in words(chunk)]
-                goes = all(map(droppable, cores)) and (bool(cores) or len(chunk) < 3)
+                goes, told = _may_go(chunk)
             if goes and not found.protected[unit.first + n]:
-                loose.append((max(map(bits, cores), default=0.0), (start, end)))
+                loose.append((told, (start, end)))
             else:
                 firm.append((start, end))
         if all(PUNCTUATION.issuperset(text[s:e]) for s, e in firm):
             return Sentence(unit.start, unit.end, stems, 0.0, digit, ((unit.start, unit.end),), ())
-        return Sentence(unit.start, unit.end, stems, told, digit, joined(_with_words(firm, text), text), tuple(loose))
+        return Sentence(
+            unit.start, unit.end, stems, all_told, digit, joined(_with_words(firm, text), text), tuple(loose)
+        )
 
 
 def _with_words(firm: list[Span], text: str) -> list[Span]:
@@ -129,11 +131,16 @@ def droppable(word: str) -> bool:
     return word in STOP_WORDS or word in _FILLERS
 
 
-def _told(text: str) -> tuple[frozenset[str], float, bool]:
-    telling = {c for c in map(core, words(text)) if not droppable(c)}
-    return frozenset(content_words(text)), sum(map(bits, telling)), any(c.isdigit() for c in text)
+@lru_cache(maxsize=50_000)
+def _may_go(chunk: str) -> tuple[bool, float]:
+    """Whether a chunk is all words that say little, or a mark; and what its most telling word tells."""
+    cores = [core(w) for w in words(chunk)]
+    return all(map(droppable, cores)) and (bool(cores) or len(chunk) < 3), max(map(bits, cores), default=0.0)
 
 
-def _foreign(text: str) -> bool:
+def _told(text: str) -> tuple[frozenset[str], float, bool, bool]:
+    """The stems, bits, and digit of a `Sentence`; and whether it is in another language than the list of words."""
     found = [core(w) for w in words(text)]
-    return sum(map(known, found)) < MIN_KNOWN_SHARE * len(found)
+    telling = {c for c in found if not droppable(c)}
+    foreign = sum(map(known, found)) < MIN_KNOWN_SHARE * len(found)
+    return frozenset(content_words(text)), sum(map(bits, telling)), any(map(str.isdigit, text)), foreign

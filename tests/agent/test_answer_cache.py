@@ -504,7 +504,6 @@ class NoOldAnswer(RuleBasedStateMachine):
         self.clock = Clock()
         self.dim = 16
         self.asked: set[str] = set()
-        self.bounds: set[datetime] = set()
         self.steps = 0
         self.opened: list[tuple[Memory, Agent, Agent]] = []
         self.other = self._memory("other")
@@ -571,7 +570,6 @@ class NoOldAnswer(RuleBasedStateMachine):
     def archive(self, handle: int, who: str, city: str, begins: int, lasts: int | None) -> None:
         first = self.clock.now + begins * SOON
         last = None if lasts is None else first + lasts * SOON
-        self.bounds |= {t for t in (first, last) if t is not None}
         text = f"{who} lives in {city}."
         self._told(handle, lambda memory: bool(memory.archive(text, valid_from=first, valid_to=last)))
 
@@ -583,7 +581,6 @@ class NoOldAnswer(RuleBasedStateMachine):
             old = [p for p in self._live(memory) if p.valid_from < first]
             if old:
                 memory.supersede(old[0].id, f"{old[0].text.split()[0]} lives in {city}.", valid_from=first)
-                self.bounds.add(first)
             return bool(old)
 
         self._told(handle, change)
@@ -625,9 +622,11 @@ class NoOldAnswer(RuleBasedStateMachine):
     def time_passes(self, handle: int, minutes: int) -> None:
         before = self.clock.now
 
-        def change(_: Memory) -> bool:
+        def change(memory: Memory) -> bool:
             self.clock.tick(minutes=minutes)
-            return any(before < t <= self.clock.now for t in self.bounds)
+            # As they stand now: a passage that was superseded ends to hold earlier than it was said to.
+            bounds = {t for p in memory.records.archival.after(0) for t in (p.valid_from, p.valid_to)}
+            return any(before < t <= self.clock.now for t in bounds if t is not None)
 
         self._told(handle, change)
 

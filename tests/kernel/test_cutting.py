@@ -264,14 +264,19 @@ def test_the_users_words_stay() -> None:
     assert protected("so the half-friend's place", "friend") == ["half-friend's"]
 
 
+def forget() -> None:
+    for kept in (module._cut, module._word, module._protects, module._governs):
+        kept.cache_clear()
+
+
 @pytest.mark.parametrize("rule", ["_ID", "_QUOTED", "_LABEL"])
 def test_without_a_pattern_its_examples_fail(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = {"_ID": "at foo_bar now", "_QUOTED": 'he said "in the end" so', "_LABEL": "ben: so we went"}
     before = protected(examples[rule])
     monkeypatch.setattr(module, rule, re.compile(r"(?!)"))
-    module._cut.cache_clear()
+    forget()
     assert before and protected(examples[rule]) != before
-    module._cut.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize(
@@ -283,9 +288,9 @@ def test_without_a_list_its_example_fails(rule: str, text: str, monkeypatch: pyt
     # KEEP holds the negations too, so that both go.
     for name in {rule, "KEEP"} if rule == "NEGATIONS" else {rule}:
         monkeypatch.setattr(module, name, frozenset())
-    module._cut.cache_clear()
+    forget()
     assert before and protected(text) != before
-    module._cut.cache_clear()
+    forget()
 
 
 def test_what_a_negation_governs_ends_at_punctuation() -> None:
@@ -388,7 +393,7 @@ def test_a_long_text_is_cut(name: str) -> None:
     """Quadratic work on this would not end within the suite's time."""
     text = (LONG[name] * (SIGNS // len(LONG[name]) + 1))[:SIGNS]
     found = cut(text)
-    module._cut.cache_clear()
+    forget()
     assert sum(e - s for s, e in found.chunks) == sum(1 for c in text if not c.isspace())
 
 
@@ -405,5 +410,5 @@ def test_quoted_strings_are_not_gone_through_for_each_chunk(monkeypatch: pytest.
     safe = module._safe_spans
     monkeypatch.setattr(module, "_safe_spans", lambda text: Watched(safe(text)))
     found = cut('say "so be it" again ' * 500)
-    module._cut.cache_clear()
+    forget()
     assert sum(found.protected) == 1500 and looked_at <= 10 * len(found.chunks)
