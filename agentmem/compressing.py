@@ -27,7 +27,7 @@ BREAK_EVEN_TOKENS = 12
 """Shorter records are never shortened: what is left out of them is less than what it takes to say whose they are."""
 SHARES = (0.65, 0.4)
 """Of its tokens a record is offered in, beside the whole, by compressors without forms of their own; a long one in less
-too. Each share is a pass of the compressor's model."""
+too. All shares are asked for together: a model that reads a text alike for any share reads it once."""
 LONG_SHARES = (0.2,)
 LONG_TOKENS = 160
 JOINT_SHARE = 3.0

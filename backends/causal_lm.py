@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentmem.backends.loading import load_errors, quiet_loading
+from agentmem.devices import device_of
 from agentmem.errors import BackendError, BackendUnavailableError, ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class CausalLM:
 
         config = config_of(path)
         _check_kind(path, config)
-        where = _device(device)
+        where = device_of(device)
         kind = dtype if dtype != "auto" or where.type != "cpu" else "float32"
         size = _stored_bytes(path)
         _check_memory(path, size * (2 if kind == "float32" and _is_half(config) else 1), where)
@@ -105,20 +106,6 @@ def on_memory(work: Callable[[], T], what: str) -> T:
 def _short(what: str) -> BackendUnavailableError:
     hint = "give a smaller max_batch or context_window, dtype='bfloat16', or a smaller or quantised model"
     return BackendUnavailableError(f"memory is short: {what} does not fit", hint=hint)
-
-
-def _device(wanted: str) -> torch.device:
-    import torch
-
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as e:
-        hint = "auto, cpu, cuda or cuda:N"
-        raise ConfigError("device", wanted, f"can't be used: {str(e).splitlines()[0]}", hint=hint) from e
-    return device
 
 
 def _load(path: str, dtype: str, device: torch.device) -> Any:

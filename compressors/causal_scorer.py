@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentmem.devices import device_of
 from agentmem.errors import CompressionError, ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -176,21 +177,6 @@ def _unloadable(path: str, error: Exception) -> ConfigError:
     if "trust_remote_code" in str(error):
         return ConfigError("model", path, "comes with code of its own, which is never run", hint=HINT)
     return ConfigError("model", path, f"can't be loaded: {first}", hint=HINT)
-
-
-def device_of(wanted: str) -> torch.device:
-    """The device of a name; `auto` is a GPU where there is one. Raises ConfigError for one that can't be used."""
-    import torch
-
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as e:
-        problem = f"can't be used: {str(e).splitlines()[0]}"
-        raise ConfigError("device", wanted, problem, hint="auto, cpu, cuda or cuda:N") from e
-    return device
 
 
 @contextmanager

@@ -4,24 +4,26 @@ The package ranks the parts by perplexity and leaves the most predictable ones o
 drops tokens in segments, each read after what is left of those before it (section 3.2). It aims at tokens of its own
 model; here the share is found that meets the target in the served model's tokens, and what the package kept is brought
 to whole words by the rules of `agentmem.cutting`.
+
+Passes over whole texts (the parts' perplexity, the first of a fine step) depend on no share, so in a `compress` they
+are made once; for texts of one segment there are no others. A segment after the first is read after what a share left
+of those before it: there each share has passes of its own.
 """
 
 from __future__ import annotations
 
-import re
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from agentmem.compression import Compressed, CompressionRequest, shown_tokens
-from agentmem.compressors.budgeted import fitted, total_tokens
-from agentmem.compressors.causal_scorer import checked_path, digest, load, short_of_memory
-from agentmem.compressors.model_options import MODEL_OPTIONS, options_of, words_of
-from agentmem.cutting import Cutting, cutting
-from agentmem.errors import CompressionError, ConfigError, MissingExtraError
+from agentmem.compression import CompressionRequest, shown_tokens
+from agentmem.compressors.budgeted import total_tokens
+from agentmem.compressors.causal_scorer import load
+from agentmem.compressors.llmlingua_base import PackageCompressor, number, sound
+from agentmem.compressors.model_options import MODEL_OPTIONS
+from agentmem.cutting import Cutting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
 
     from agentmem.compressors.llmlingua_package import CausalPackage
 
-VERSION = 1
-PACKAGE_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What the package raises for texts that it can't take."""
 TRIES = 3
 CLOSE = 0.9
 """A try that meets so much of the target without going over it is good enough."""
@@ -41,7 +40,6 @@ MIN_WINDOW = 64
 CAUSAL_OPTIONS: Mapping[str, Any] = MappingProxyType(
     {**MODEL_OPTIONS, "keep": (), "rate": 0.33, "segment": 200, "window": 2048}
 )
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class _Piece:
     tokens: int
 
 
-class LLMLinguaCompressor:
+class LLMLinguaCompressor(PackageCompressor["CausalPackage"]):
     """Drops tokens that a small causal language model foresees. `target` is `PATH?name=value&...`; by keyword too:
 
     `rate`, the least share of a text's tokens that is left of it: where the target is less, whole sentences go (0.33);
@@ -66,43 +64,21 @@ class LLMLinguaCompressor:
     """
 
     name = "llmlingua"
-    question_aware = False
-    joint = False
     _defaults = CAUSAL_OPTIONS
 
-    def __init__(self, target: str, **options: Any) -> None:
-        path, given = options_of(target, options, self._defaults)
-        self._path = checked_path(path)
-        for option, least, most in (("rate", 0.0, 1.0), ("segment", 8, 1 << 20), ("window", MIN_WINDOW, 1 << 20)):
-            number(given, option, least, most)
-        need_package(self.name, path)
-        self._keep = words_of(given["keep"])
-        self._given = given
-        self._turn = threading.Lock()
-        self._package: CausalPackage | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """The algorithm's version, its settings and its model."""
-        return fingerprint(self.name, VERSION, self._given, self._keep, self._path)
-
-    def compress(self, requests: Sequence[CompressionRequest]) -> list[Compressed | None]:
-        """Compress, one request after the other, so that no result depends on its neighbours."""
-        return [self._one(r) for r in requests]
-
-    def _one(self, request: CompressionRequest) -> Compressed | None:
-        total = total_tokens(request)
-        if total <= request.target_tokens or request.target_tokens < 1:
-            return None
-        found = cutting(request.parts, self._keep)
-        if not found.units:
-            return None
-        with self._turn:
-            scores, there = self._judged(request, found, total)
-        return fitted(request, found, scores, there=there, rate=float(self._given["rate"]))
+    def _check(self, given: Mapping[str, Any]) -> None:
+        number(given, "segment", 8, 1 << 20)
+        number(given, "window", MIN_WINDOW, 1 << 20)
 
     def _judged(
-        self, request: CompressionRequest, found: Cutting, total: int
+        self, request: CompressionRequest, found: Cutting, known: dict[Hashable, Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        package = self._loaded()
+        with package.reading_once(known):
+            return self._tried(request, found, package)
+
+    def _tried(
+        self, request: CompressionRequest, found: Cutting, package: CausalPackage
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """How often, and with how much of its characters, each chunk was kept; and which units were begun.
 
@@ -110,13 +86,12 @@ class LLMLinguaCompressor:
         """
         import numpy as np
 
-        package = self._loaded()
         question = self._question(request, package)
         pieces = _pieces(found, package, self._room(package, question) // 2)
         sums = np.zeros(len(found.chunks))
         begun = np.zeros(len(found.chunks), bool)
         least = max(MIN_RATE, float(self._given["rate"]))
-        rate = max(least, request.target_tokens / total)
+        rate = max(least, request.target_tokens / total_tokens(request))
         for _ in range(TRIES):
             shares = self._shares(request, found, package, pieces, rate, question)
             sums += shares
@@ -148,11 +123,8 @@ class LLMLinguaCompressor:
         for group in groups:
             texts = [sound(found.parts[p.part].text[p.start : p.end]) for p in group]
             goal = rate * whole * sum(p.tokens for p in group) / read
-            masks = self._asked(
-                lambda texts=texts, goal=goal: package.kept(
-                    texts, goal, segment=self._given["segment"], question=question, spread=self._given.get("spread", 0)
-                )
-            )
+            how = {"segment": self._given["segment"], "question": question, "spread": self._given.get("spread", 0)}
+            masks = self._asked(partial(package.kept, texts, goal, **how))
             for piece, mask in zip(group, masks, strict=True):
                 kept[piece.part][piece.start : piece.end] = mask
         return np.array([kept[u.part][s:e].mean() for u in found.units for s, e in found.chunks[u.first : u.last]])
@@ -180,19 +152,14 @@ class LLMLinguaCompressor:
         room = min(int(self._given["window"]), package.max_position_embeddings) - 8
         return max(MIN_WINDOW // 2, room - (package.get_token_length(question) + 2 if question else 0))
 
-    def _asked(self, ask: Any) -> Any:
-        return asked(self.name, ask)
+    def _load(self) -> CausalPackage:
+        model = load(self._path, name=self.name, dtype=self._given["dtype"], device=self._given["device"])
+        from transformers import AutoTokenizer
 
-    def _loaded(self) -> CausalPackage:
-        if self._package is None:
-            model = load(self._path, name=self.name, dtype=self._given["dtype"], device=self._given["device"])
-            from transformers import AutoTokenizer
+        from agentmem.compressors.llmlingua_package import CausalPackage
 
-            from agentmem.compressors.llmlingua_package import CausalPackage
-
-            tokenizer = AutoTokenizer.from_pretrained(self._path, local_files_only=True, trust_remote_code=False)
-            self._package = CausalPackage(model.network, tokenizer, model.device, model.window)
-        return self._package
+        tokenizer = AutoTokenizer.from_pretrained(self._path, local_files_only=True, trust_remote_code=False)
+        return CausalPackage(model.network, tokenizer, model.device, model.window)
 
 
 def _pieces(found: Cutting, package: CausalPackage, most: int) -> list[_Piece]:
@@ -238,42 +205,3 @@ def _groups(pieces: Sequence[_Piece], room: int) -> list[list[_Piece]]:
         out[-1].append(piece)
         left -= piece.tokens + 2
     return out
-
-
-def sound(text: str) -> str:
-    """A text of the same length that tokenizers can read."""
-    return _HALF_PAIR.sub("\ufffd", text)
-
-
-def asked(name: str, ask: Any) -> Any:
-    """What `ask` gives. Raises CompressionError when the package fails, or memory is short."""
-    try:
-        return ask()
-    except (*PACKAGE_ERRORS, MemoryError) as e:
-        if isinstance(e, MemoryError) or "memory" in str(e).lower():
-            raise short_of_memory(name, "a text") from e
-        first = (str(e).splitlines() or [""])[0][:200]
-        hint = "the text is used as it is; another model, or the compressor extractive, may take it"
-        raise CompressionError(name, f"the package llmlingua failed: {type(e).__name__}: {first}", hint=hint) from e
-
-
-def need_package(name: str, path: str) -> None:
-    """Raises MissingExtraError without the package llmlingua or what it stands on."""
-    for package in ("llmlingua", "torch", "transformers"):
-        if find_spec(package) is None:
-            raise MissingExtraError(f"the compressor {name}:{path}", "llmlingua", package)
-
-
-def number(given: dict[str, Any], option: str, least: float, most: float) -> None:
-    """Raises ConfigError for an option that is no number from `least` to `most`."""
-    value = given[option]
-    right = isinstance(value, int if isinstance(least, int) else int | float) and not isinstance(value, bool)
-    if not right or not least <= value <= most:
-        what = "a whole number" if isinstance(least, int) else "a number"
-        raise ConfigError(option, value, f"must be {what} from {least} to {most}", hint=f"leave {option} out")
-
-
-def fingerprint(name: str, version: int, given: dict[str, Any], keep: frozenset[str], path: str) -> str:
-    """The algorithm's version, its settings and its model."""
-    settings = ",".join(f"{k}={v}" for k, v in sorted(given.items()) if k not in ("keep", "device"))
-    return f"{name}/{version}/{settings}/{','.join(sorted(keep))}/{digest(path)}"

@@ -3,23 +3,23 @@
 The package cuts a text into stretches of 512 tokens, classifies them, and merges tokens to words. It then keeps a share
 of each stretch, so that one of mere noise keeps as much as one of facts (`threshold="chunk"`, as published);
 `threshold="global"` compares all words of a request with each other. Words are counted in the served model's tokens,
-where the package counts OpenAI's. One pass of the model gives the result for any target.
+where the package counts OpenAI's. What the model says of texts does not depend on the target: they are read once in a
+`compress`.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from agentmem.compression import Compressed, CompressionRequest
+from agentmem.compression import CompressionRequest
 from agentmem.compressors.alignment import aligned, over_chunks
-from agentmem.compressors.budgeted import fitted, total_tokens
-from agentmem.compressors.causal_scorer import checked_path
-from agentmem.compressors.llmlingua import asked, fingerprint, need_package, number, sound
-from agentmem.compressors.model_options import MODEL_OPTIONS, options_of, words_of
+from agentmem.compressors.llmlingua_base import PackageCompressor, sound
+from agentmem.compressors.model_options import MODEL_OPTIONS
 from agentmem.compressors.token_classifier import load_classifier
-from agentmem.cutting import Cutting, cutting
+from agentmem.cutting import Cutting
 from agentmem.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from agentmem.compressors.llmlingua_package import ClassifierPackage
     from agentmem.protocols import TokenCounter
 
-VERSION = 1
 THRESHOLDS = ("chunk", "global")
 DECIMALS = 5
 """Of likelihoods: how many texts are read together changes their last digits, and shall not change an order."""
-_DEFAULTS: dict[str, Any] = {**MODEL_OPTIONS, "keep": (), "rate": 0.33, "threshold": "chunk"}
+
+Stretches = Sequence[tuple[Sequence[str], Sequence[float]]]
+"""Of a text: for each stretch its words, and how likely each is kept."""
 
 
-class LLMLingua2Compressor:
+class LLMLingua2Compressor(PackageCompressor["ClassifierPackage"]):
     """Keeps the words that a classifier was taught to keep. `target` is `PATH?name=value&...`; by keyword too:
 
     `threshold` "chunk" or "global", see above; `rate`, the least share of a text's tokens that is left of it: where the
@@ -47,52 +48,30 @@ class LLMLingua2Compressor:
     """
 
     name = "llmlingua2"
-    question_aware = False
-    joint = False
+    _defaults = MappingProxyType({**MODEL_OPTIONS, "keep": (), "rate": 0.33, "threshold": "chunk"})
 
-    def __init__(self, target: str, **options: Any) -> None:
-        path, given = options_of(target, options, _DEFAULTS)
-        self._path = checked_path(path)
-        number(given, "rate", 0.0, 1.0)
+    def _check(self, given: Mapping[str, Any]) -> None:
         if given["threshold"] not in THRESHOLDS:
             raise ConfigError("threshold", given["threshold"], "is not known", hint=f"one of {', '.join(THRESHOLDS)}")
-        need_package(self.name, path)
-        self._keep = words_of(given["keep"])
-        self._given = given
-        self._turn = threading.Lock()
-        self._package: ClassifierPackage | None = None
 
-    @property
-    def fingerprint(self) -> str:
-        """The algorithm's version, its settings and its model."""
-        return fingerprint(self.name, VERSION, self._given, self._keep, self._path)
+    def _load(self) -> ClassifierPackage:
+        return load_classifier(self._path, name=self.name, dtype=self._given["dtype"], device=self._given["device"])
 
-    def compress(self, requests: Sequence[CompressionRequest]) -> list[Compressed | None]:
-        """Compress, one request after the other, so that no result depends on its neighbours."""
-        return [self._one(r) for r in requests]
+    def _judged(
+        self, request: CompressionRequest, found: Cutting, known: dict[Hashable, Any]
+    ) -> tuple[NDArray[np.float64], None]:
+        texts = tuple(sound(p.text) for p in request.parts)
+        if texts not in known:
+            known[texts] = self._asked(partial(self._loaded().words, texts))
+        return self._scores(found, texts, known[texts], request.counter), None
 
-    def _one(self, request: CompressionRequest) -> Compressed | None:
-        if total_tokens(request) <= request.target_tokens or request.target_tokens < 1:
-            return None
-        found = cutting(request.parts, self._keep)
-        if not found.units:
-            return None
-        scores = self._scores(found, request.counter)
-        return fitted(request, found, scores, rate=float(self._given["rate"]))
-
-    def _scores(self, found: Cutting, counter: TokenCounter) -> NDArray[np.float64]:
+    def _scores(
+        self, found: Cutting, texts: Sequence[str], words: Sequence[Stretches], counter: TokenCounter
+    ) -> NDArray[np.float64]:
         """What is said of each chunk, in [0, 1], shape (chunks,): the mean over its words. A chunk of which the
         vocabulary knows nothing is as good as its part."""
         import numpy as np
 
-        texts = [sound(p.text) for p in found.parts]
-        with self._turn:
-            if self._package is None:
-                self._package = load_classifier(
-                    self._path, name=self.name, dtype=self._given["dtype"], device=self._given["device"]
-                )
-            package = self._package
-            words = asked(self.name, lambda: package.words(texts))
         out = np.zeros(len(found.chunks))
         for n, stretches in enumerate(words):
             said = [w for ws, _ in stretches for w in ws]

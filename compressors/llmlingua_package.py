@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +87,16 @@ class CausalPackage(_Package):
         self._start = 0
         self._places: Any = None
         self._gone: list[Any] = []
+        self._known: dict[Hashable, Any] | None = None
+
+    @contextmanager
+    def reading_once(self, known: dict[Hashable, Any]) -> Iterator[None]:
+        """Within it no whole text is read twice: how likely its tokens are is kept in `known`."""
+        self._known = known
+        try:
+            yield
+        finally:
+            self._known = None
 
     def kept(
         self, contexts: Sequence[str], target_tokens: float, *, segment: int, question: str = "", spread: float = 0.0
@@ -141,6 +152,23 @@ class CausalPackage(_Package):
         return found
 
     # -- steps of the package ---------------------------------------------------------------------------------
+
+    def get_ppl(
+        self, text: str, granularity: str = "sentence", input_ids: Any = None, attention_mask: Any = None,
+        past_key_values: Any = None, return_kv: bool = False, end: Any = None, **condition: Any,
+    ) -> Any:  # fmt: skip
+        """The package's pass of the network. One over a whole text depends on no rate; the package does not go on from
+        the keys and values of such a one."""
+        if self._known is None or past_key_values is not None or end is not None:
+            return super().get_ppl(
+                text, granularity, input_ids, attention_mask, past_key_values, return_kv, end, **condition
+            )
+        ids = None if input_ids is None else input_ids.cpu().numpy().tobytes()
+        read = (text, granularity, ids, *sorted(condition.items()))
+        if read not in self._known:
+            self._known[read] = super().get_ppl(text, granularity, input_ids, attention_mask, **condition)
+        loss = self._known[read].clone()  # the package may write into it
+        return (loss, None) if return_kv else loss
 
     def control_context_budget(self, *args: Any, **kwargs: Any) -> Any:
         """The package's coarse step; notes which contexts are left."""

@@ -7,11 +7,13 @@ of their tokens (section 4.3), and a token stays when the question makes it more
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agentmem.compression import CompressionRequest
-from agentmem.compressors.llmlingua import CAUSAL_OPTIONS, LLMLinguaCompressor, number, sound
+from agentmem.compressors.llmlingua import CAUSAL_OPTIONS, LLMLinguaCompressor
+from agentmem.compressors.llmlingua_base import number, sound
 
 if TYPE_CHECKING:
     from agentmem.compressors.llmlingua_package import CausalPackage
@@ -27,9 +29,9 @@ class LongLLMLinguaCompressor(LLMLinguaCompressor):
     joint = True
     _defaults = MappingProxyType({**CAUSAL_OPTIONS, "spread": 0.3})
 
-    def __init__(self, target: str, **options: Any) -> None:
-        super().__init__(target, **options)
-        number(self._given, "spread", 0.0, 1.0)
+    def _check(self, given: Mapping[str, Any]) -> None:
+        super()._check(given)
+        number(given, "spread", 0.0, 1.0)
 
     def _question(self, request: CompressionRequest, package: CausalPackage) -> str:
         """The query; of one that is longer than a quarter of the window, its end."""

@@ -73,15 +73,18 @@ class SelectiveCompressor:
         return f"selective/{VERSION}/{self._unit}/{','.join(sorted(self._keep))}/{self._model.fingerprint}"
 
     def compress(self, requests: Sequence[CompressionRequest]) -> list[Compressed | None]:
-        """Compress; the sentences of all requests are read in batches."""
+        """Compress; the sentences of all requests are read in batches, once for all targets."""
         totals = [sum(r.counter.count(p.text) for p in r.parts) for r in requests]
         long = [n for n, r in enumerate(requests) if totals[n] > r.target_tokens >= 1]
-        cuttings = [cutting(requests[n].parts, self._keep) for n in long]
+        parts = list(dict.fromkeys(requests[n].parts for n in long))
+        cuttings = [cutting(p, self._keep) for p in parts]
         out: list[Compressed | None] = [None] * len(requests)
         if not any(c.units for c in cuttings):
             return out
-        for n, told in zip(long, self._told(cuttings), strict=True):
-            out[n] = self._one(requests[n], told, totals[n]) if told.found.units else None
+        told = dict(zip(parts, self._told(cuttings), strict=True))
+        for n in long:
+            said = told[requests[n].parts]
+            out[n] = self._one(requests[n], said, totals[n]) if said.found.units else None
         return out
 
     def _told(self, cuttings: Sequence[Cutting]) -> list[_Told]:

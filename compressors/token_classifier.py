@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agentmem.compressors.causal_scorer import device_of, quiet, short_of_memory
+from agentmem.compressors.causal_scorer import quiet, short_of_memory
+from agentmem.devices import device_of
 from agentmem.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from agentmem.compressor_contract import ODD, STORY
 from agentmem.cutting import units
 from agentmem.protocols import Compressor
 from agentmem.testing import CompressorContract
+from agentmem.tokens import approximate_counter
 
 SENTENCES = (
     *(text[s:e] for text in (STORY, *ODD) for s, e, _ in units(text)),
@@ -41,6 +42,13 @@ BLOCKS = (
 SPACES = (" ", " ", "\n", "\n\n", "  ", "\t", "\u00a0", "")
 noise = st.text(st.characters(codec=None), max_size=40)
 pieces = st.one_of(st.sampled_from(SENTENCES), st.sampled_from(SENTENCES), st.sampled_from(BLOCKS), noise)
+
+
+def asked(*texts: str, share: float = 0.5, query: str = "") -> CompressionRequest:
+    """A request for a share of the tokens of some texts, a part each."""
+    counter = approximate_counter()
+    parts = tuple(Part(t) for t in texts)
+    return CompressionRequest(parts, int(share * sum(counter.count(t) for t in texts)), counter, query)
 
 
 @st.composite

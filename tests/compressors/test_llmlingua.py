@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,15 @@ import pytest
 pytest.importorskip("llmlingua")
 pytest.importorskip("torch")
 
-from agentmem.compression import CompressionRequest, Part, shown
-from agentmem.compressor_contract import ODD, STORY
-from agentmem.compressors.llmlingua import LLMLinguaCompressor, _groups, _pieces, sound
+from agentmem.compression import CompressionRequest, Part
+from agentmem.compressor_contract import STORY
+from agentmem.compressors.llmlingua import LLMLinguaCompressor, _groups, _pieces
 from agentmem.compressors.llmlingua_package import CausalPackage
 from agentmem.cutting import cutting
-from agentmem.errors import CompressionError, ConfigError, MissingExtraError
+from agentmem.errors import ConfigError
 from agentmem.registry import make_compressor
-from agentmem.tokens import approximate_counter
-from tests.compressors.laws import SENTENCES, GeneratedLaws
+from tests.compressors.laws import SENTENCES, GeneratedLaws, asked
+from tests.compressors.llmlingua_contract import PackageContract
 from tests.models.classifiers import bert
 from tests.models.tiny import folder, random_model
 
@@ -40,7 +39,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(path: Path) -> LLMLinguaCompressor:
     compressor = LLMLinguaCompressor(str(path))
-    compressor.compress([request(STORY)])
+    compressor.compress([asked(STORY)])
     return compressor
 
 
@@ -48,12 +47,6 @@ def made(path: Path) -> LLMLinguaCompressor:
 def package(made: LLMLinguaCompressor) -> CausalPackage:
     assert made._package is not None
     return made._package
-
-
-def request(*texts: str, share: float = 0.5) -> CompressionRequest:
-    counter = approximate_counter()
-    parts = tuple(Part(t) for t in texts)
-    return CompressionRequest(parts, int(share * sum(counter.count(t) for t in texts)), counter)
 
 
 class TestLaws(GeneratedLaws):
@@ -132,9 +125,9 @@ def test_the_sentence_filter_needs_no_data(package: CausalPackage) -> None:
 
 def test_a_text_over_the_window_is_read_in_pieces(path: Path, made: LLMLinguaCompressor) -> None:
     small = LLMLinguaCompressor(f"{path}?window=128")
-    found = small.compress([request(LONG[:1600], STORY, share=0.5)])[0]
+    found = small.compress([asked(LONG[:1600], STORY, share=0.5)])[0]
     assert found is not None and found.parts[0] and found.num_tokens > 0
-    whole = made.compress([request(LONG[:1600], STORY, share=0.5)])[0]
+    whole = made.compress([asked(LONG[:1600], STORY, share=0.5)])[0]
     assert whole is not None and whole != found
 
 
@@ -153,56 +146,30 @@ def test_pieces_cover_the_text_in_order(package: CausalPackage, text: str, most:
     assert all(sum(p.tokens + 2 for p in g) <= 2 * most for g in groups if len(g) > 1)
 
 
-@pytest.mark.parametrize("text", [*ODD, "😀" * 400, "\ud83d x " * 30])
-def test_no_sign_is_garbled(made: LLMLinguaCompressor, text: str) -> None:
-    both = f"{text}\nThat was it, and we went home."
-    assert len(sound(both)) == len(both)
-    found = made.compress([request(both, share=0.7)])[0]
-    assert found is not None
-    assert all(c in both for c in shown(both, found.parts[0]).split())
+class TestPackage(PackageContract):
+    kind = LLMLinguaCompressor
+    options = ("?segment=100", "?window=900")
+    refused = (("?spread=0.3", "known: "), ("?segment=1", "from 8"), ("?window=12.5", "a whole number"))
+    wrong = "no causal language model"
+
+    @pytest.fixture
+    def compressor(self, made: LLMLinguaCompressor) -> LLMLinguaCompressor:
+        return made
+
+    @pytest.fixture
+    def other(self, path: Path) -> Path:
+        return bert(path.parent / "a")
 
 
-def test_what_is_refused(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for target, said in (
-        (f"{path}?spread=0.3", "known: "),
-        (f"{path}?segment=1", "from 8"),
-        (f"{path}?window=12.5", "a whole number"),
-        (f"{path}?rate=-1", "from 0.0"),
-        (f"{path}?dtype=int4", "one of "),
-        (str(tmp_path / "none"), "is no folder"),
-    ):
-        with pytest.raises(ConfigError, match=said):
-            LLMLinguaCompressor(target)
-    with pytest.raises(ConfigError, match="no causal language model"):
-        LLMLinguaCompressor(str(bert(path.parent / "a"))).compress([request(STORY)])
+def test_a_folder_that_is_not_whole(path: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(path, broken)
     settings = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 3}))
     with pytest.raises(ConfigError, match="lacks"):
-        LLMLinguaCompressor(str(broken)).compress([request(STORY)])
-    monkeypatch.setitem(sys.modules, "llmlingua", None)
-    monkeypatch.setattr("agentmem.compressors.llmlingua.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match="llmlingua"):
-        make_compressor(f"llmlingua:{path}")
+        LLMLinguaCompressor(str(broken)).compress([asked(STORY)])
 
 
-def test_a_failure_of_the_package_is_a_compression_error(
-    made: LLMLinguaCompressor, package: CausalPackage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for error in (AssertionError(""), RuntimeError("DefaultCPUAllocator: not enough memory"), MemoryError()):
-
-        def fail(*_: object, error: Exception = error, **__: object) -> None:
-            raise error
-
-        monkeypatch.setattr(package, "compress_prompt", fail)
-        with pytest.raises(CompressionError) as caught:
-            made.compress([request(STORY)])
-        assert caught.value.hint and caught.value.compressor == "llmlingua"
-
-
-def test_settings_are_in_the_fingerprint(path: Path) -> None:
-    names = {LLMLinguaCompressor(f"{path}{o}").fingerprint for o in ("", "?rate=0.5", "?segment=100", "?keep=a")}
-    assert len(names) == 4
+def test_it_knows_what_it_reads(path: Path) -> None:
     made = make_compressor(f"llmlingua:{path}?rate=0.5")
-    assert made is not None and made.fingerprint in names and not made.joint and not made.question_aware
+    assert made is not None and not made.joint and not made.question_aware

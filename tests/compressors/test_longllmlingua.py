@@ -9,15 +9,15 @@ import pytest
 pytest.importorskip("llmlingua")
 pytest.importorskip("torch")
 
-from agentmem.compression import CompressionRequest, Part
+from agentmem.compression import CompressionRequest
 from agentmem.compressor_contract import ODD, STORY
 from agentmem.compressors.llmlingua import LLMLinguaCompressor
 from agentmem.compressors.llmlingua_package import CausalPackage
 from agentmem.compressors.longllmlingua import LongLLMLinguaCompressor
-from agentmem.errors import ConfigError
 from agentmem.registry import make_compressor
-from agentmem.tokens import approximate_counter
-from tests.compressors.laws import SENTENCES, GeneratedLaws
+from tests.compressors.laws import SENTENCES, GeneratedLaws, asked
+from tests.compressors.llmlingua_contract import PackageContract
+from tests.models.classifiers import bert
 from tests.models.tiny import folder, random_model
 
 pytestmark = pytest.mark.slow  # models are loaded
@@ -45,9 +45,7 @@ def package(made: LongLLMLinguaCompressor) -> CausalPackage:
 
 
 def request(query: str, share: float = 0.5, texts: tuple[str, ...] = TEXTS) -> CompressionRequest:
-    counter = approximate_counter()
-    parts = tuple(Part(t) for t in texts)
-    return CompressionRequest(parts, int(share * sum(counter.count(t) for t in texts)), counter, query)
+    return asked(*texts, share=share, query=query)
 
 
 class TestLaws(GeneratedLaws):
@@ -126,8 +124,22 @@ def test_other_scripts(made: LongLLMLinguaCompressor) -> None:
     assert found is not None
 
 
-def test_its_own_option(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"from 0\.0 to 1\.0"):
-        LongLLMLinguaCompressor(str(path), spread=2)
+class TestPackage(PackageContract):
+    kind = LongLLMLinguaCompressor
+    options = ("?segment=100", "?spread=0.1")
+    refused = (("?spread=2", "from 0.0 to 1.0"), ("?segment=1", "from 8"), ("?threshold=chunk", "known: "))
+    wrong = "no causal language model"
+    passes = 2  # with the question, and without it
+
+    @pytest.fixture
+    def compressor(self, made: LongLLMLinguaCompressor) -> LongLLMLinguaCompressor:
+        return made
+
+    @pytest.fixture
+    def other(self, path: Path) -> Path:
+        return bert(path.parent / "a")
+
+
+def test_it_says_what_it_reads(path: Path) -> None:
     made = make_compressor(f"longllmlingua:{path}?spread=0.5")
     assert made is not None and made.question_aware and made.joint and "spread=0.5" in made.fingerprint

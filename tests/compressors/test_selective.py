@@ -14,15 +14,15 @@ import pytest
 pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
-from agentmem.compression import CompressionRequest, Part, shown  # noqa: E402
+from agentmem.compression import Part, shown  # noqa: E402
 from agentmem.compressor_contract import ODD, STORY  # noqa: E402
 from agentmem.compressors.selective import SelectiveCompressor, phrase_starts, unit_values  # noqa: E402
 from agentmem.compressors.self_information import SelfInformation  # noqa: E402
 from agentmem.cutting import cutting  # noqa: E402
 from agentmem.errors import ConfigError, MissingExtraError  # noqa: E402
 from agentmem.registry import make_compressor  # noqa: E402
-from agentmem.tokens import approximate_counter  # noqa: E402
-from tests.compressors.laws import SENTENCES, GeneratedLaws  # noqa: E402
+from tests.compressors.laws import SENTENCES, GeneratedLaws, asked  # noqa: E402
+from tests.compressors.model_passes import model_passes  # noqa: E402
 from tests.models.tiny import folder, random_model  # noqa: E402
 
 pytestmark = pytest.mark.slow  # models are loaded
@@ -42,11 +42,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(path: Path) -> dict[str, SelectiveCompressor]:
     """One a unit: the model is loaded once."""
     return {unit: SelectiveCompressor(f"{path}?unit={unit}") for unit in ("token", "phrase", "sentence")}
-
-
-def request(text: str, share: float = 0.5) -> CompressionRequest:
-    counter = approximate_counter()
-    return CompressionRequest((Part(text),), int(share * counter.count(text)), counter)
 
 
 class _Laws(GeneratedLaws):
@@ -156,7 +151,7 @@ def test_a_phrase_is_content_words_with_their_function_words(text: str, phrases:
 def test_what_the_model_foresees_goes_first(made: dict[str, SelectiveCompressor]) -> None:
     """In a plain text, where nothing is protected, what is kept tells more a token than what is left out."""
     compressor = made["token"]
-    found = compressor.compress([request(PLAIN)])[0]
+    found = compressor.compress([asked(PLAIN)])[0]
     assert found is not None
     told = compressor._told([cutting((Part(PLAIN),))])[0]
     values = unit_values(told.found, told.nats, told.tokens, "token")
@@ -164,13 +159,23 @@ def test_what_the_model_foresees_goes_first(made: dict[str, SelectiveCompressor]
     kept = [any(a <= s and e <= b for a, b in spans) for s, e in told.found.chunks]
     free = [n for n in range(len(kept)) if not told.found.protected[n]]
     assert min(values[n] for n in free if kept[n]) > max(values[n] for n in free if not kept[n])
-    assert found.num_tokens > 0.8 * request(PLAIN).target_tokens, "it is cut more than was asked"
+    assert found.num_tokens > 0.8 * asked(PLAIN).target_tokens, "it is cut more than was asked"
+
+
+@pytest.mark.parametrize("unit", ["token", "phrase", "sentence"])
+def test_texts_are_read_once_for_all_targets(made: dict[str, SelectiveCompressor], unit: str) -> None:
+    compressor = made[unit]
+    requests = [asked(t, share=share) for share in (0.65, 0.4, 0.2) for t in (STORY, PLAIN, *ODD)]
+    alone = [compressor.compress([r])[0] for r in requests]
+    assert compressor.compress(requests) == alone and len({r and r.parts for r in alone}) > 8
+    once = model_passes(lambda: compressor.compress(requests[: len(requests) // 3]))
+    assert 0 < once == model_passes(lambda: compressor.compress(requests))
 
 
 def test_units_differ(made: dict[str, SelectiveCompressor]) -> None:
     texts = {}
     for unit, compressor in made.items():
-        found = compressor.compress([request(STORY, 0.6)])[0]
+        found = compressor.compress([asked(STORY, share=0.6)])[0]
         assert found is not None
         texts[unit] = shown(STORY, found.parts[0])
     assert len(set(texts.values())) == 3
@@ -183,7 +188,7 @@ def test_it_keeps_what_it_is_told(path: Path) -> None:
     text = "There was a bird on the roof of the house and it was singing for the whole of the long morning there."
     given = SelectiveCompressor(str(path), unit="token", keep=["roof", "singing"])
     for share in (0.4, 0.6, 0.8):
-        found = given.compress([request(text, share)])[0]
+        found = given.compress([asked(text, share=share)])[0]
         if found is not None:
             assert {"roof", "singing"} <= set(shown(text, found.parts[0]).split())
     assert SelectiveCompressor(f"{path}?keep=roof,singing&unit=token").fingerprint == given.fingerprint
@@ -204,9 +209,9 @@ def test_constructing_loads_nothing(path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "transformers", None)
     compressor = make_compressor(f"selective:{path}?unit=sentence")
     assert isinstance(compressor, SelectiveCompressor) and not compressor.question_aware
-    assert compressor.compress([request(STORY, 1.0)]) == [None]
+    assert compressor.compress([asked(STORY, share=1.0)]) == [None]
     with pytest.raises(MissingExtraError, match=r"agentmem\[hf\]"):
-        compressor.compress([request(STORY)])
+        compressor.compress([asked(STORY)])
 
 
 @pytest.mark.parametrize(
@@ -238,10 +243,10 @@ def test_paths_that_are_no_model(tmp_path: Path) -> None:
         assert caught.value.field == "model" and caught.value.hint
     compressor = SelectiveCompressor("some/where-that-is-not")
     with pytest.raises(ConfigError, match="hf download"):
-        compressor.compress([request(STORY)])
+        compressor.compress([asked(STORY)])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="can't be loaded"):
-        SelectiveCompressor(str(tmp_path / "empty")).compress([request(STORY)])
+        SelectiveCompressor(str(tmp_path / "empty")).compress([asked(STORY)])
 
 
 def changed(path: Path, to: Path, file: str, **values: object) -> SelectiveCompressor:
@@ -255,20 +260,20 @@ def changed(path: Path, to: Path, file: str, **values: object) -> SelectiveCompr
 def test_models_that_can_not_score(path: Path, tmp_path: Path) -> None:
     wrong = changed(path, tmp_path / "a", "config.json", architectures=["BertForTokenClassification"])
     with pytest.raises(ConfigError, match="no causal language model"):
-        wrong.compress([request(STORY)])
+        wrong.compress([asked(STORY)])
     bare = changed(path, tmp_path / "b", "tokenizer_config.json", eos_token=None, pad_token=None, bos_token=None)
     with pytest.raises(ConfigError, match="no token that begins") as caught:
-        bare.compress([request(STORY)])
+        bare.compress([asked(STORY)])
     assert "tokenizer_config.json" in caught.value.hint
     more = changed(path, tmp_path / "c", "config.json", num_hidden_layers=3)
     with pytest.raises(ConfigError, match="lacks"):
-        more.compress([request(STORY)])
+        more.compress([asked(STORY)])
 
 
 @pytest.mark.slow
 def test_a_line_of_fifty_thousand_tokens(made: dict[str, SelectiveCompressor]) -> None:
     text = " ".join(PLAIN.split()[n % 28].strip(".") for n in range(50_000))
     for compressor in made.values():
-        wanted = request(text)
+        wanted = asked(text)
         found = compressor.compress([wanted])[0]
         assert found is None or found.num_tokens <= wanted.target_tokens
