@@ -45,6 +45,11 @@ def replaced(block: Block, old: str, new: str, counter: TokenCounter) -> Block:
     return _changed(block, "\n".join(line for line in value.splitlines() if line.strip()), counter)
 
 
+def rewritten(block: Block, value: str, counter: TokenCounter) -> Block:
+    """The block with another text, stripped. Raises BlockError; pure."""
+    return _changed(block, value.strip(), counter)
+
+
 def _changed(block: Block, value: str, counter: TokenCounter) -> Block:
     if block.read_only:
         raise ReadOnlyBlockError(block.label)

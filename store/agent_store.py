@@ -12,8 +12,10 @@ from agentmem.store.database import Database
 from agentmem.store.dense import DenseIndex, Notify
 from agentmem.store.derived import Derived
 from agentmem.store.index_cache import IndexCache
+from agentmem.store.jobs import Jobs
 from agentmem.store.journal import Journal
 from agentmem.store.recall import Recall
+from agentmem.store.record_keys import RecordKeys
 from agentmem.store.uses import Uses
 from agentmem.store.vectors import Vectors
 
@@ -49,6 +51,8 @@ class AgentStore:
         self.uses = Uses(db, agent_id)
         self.derived = Derived(db, agent_id)
         self.answers = Answers(db, agent_id)
+        self.jobs = Jobs(db, agent_id)
+        self.keys = RecordKeys(db, agent_id)
         self.dense: dict[str, DenseIndex] = {
             tier: DenseIndex(
                 self.vectors,
@@ -84,10 +88,11 @@ class AgentStore:
     def clear(self) -> None:
         """Take away the blocks, epochs and events that a new agent begins with, within the caller's transaction."""
         self.clear_caches()
-        for table in ("blocks", "block_edits", "epochs", "events", "cursors"):
+        for table in ("job_changes", "jobs", "record_keys", "blocks", "block_edits", "epochs", "events", "cursors"):
             self.db.run(f"DELETE FROM {table} WHERE agent_id = ?", (self.agent_id,))
 
     def clear_caches(self) -> None:
         """Forget what was derived from texts, and the answers that were kept, within the caller's transaction."""
         self.derived.clear()
         self.answers.clear()
+        self.jobs.drop_answers()

@@ -87,11 +87,16 @@ class Archival:
             )
         self.add([new])
         ends = min((t for t in (old.valid_to, new.valid_from) if t is not None), key=utc_seconds)
+        self.set_end(old.id, ends, new.id)
+        return replace(old, valid_to=ends, superseded_by=new.id)
+
+    def set_end(self, passage_id: int, valid_to: datetime | None, superseded_by: int | None) -> None:
+        """Say when a passage ceases to hold (None: not) and what holds instead, within the caller's transaction."""
+        ends = (None, None) if valid_to is None else (format_time(valid_to), utc_seconds(valid_to))
         self._db.run(
             "UPDATE passages SET valid_to = ?, valid_to_utc = ?, superseded_by = ? WHERE agent_id = ? AND id = ?",
-            (format_time(ends), utc_seconds(ends), new.id, self._agent, old.id),
+            (*ends, superseded_by, self._agent, passage_id),
         )
-        return replace(old, valid_to=ends, superseded_by=new.id)
 
     def get(self, ids: Sequence[int]) -> list[Passage]:
         """The passages that exist among `ids`, in the order of `ids`."""

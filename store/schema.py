@@ -183,6 +183,30 @@ def m006_compression(db: SqliteUtils) -> None:
     db.conn.execute("CREATE INDEX answers_version ON answers (agent_id, category, version)")
 
 
+@MIGRATIONS(name="m007_reflection")
+def m007_reflection(db: SqliteUtils) -> None:
+    """Reflection jobs, their changes, the answers of an unfinished one, and further keys of records."""
+    agent = "agent_id INTEGER NOT NULL REFERENCES agents(id)"
+    db.conn.execute(
+        f"CREATE TABLE jobs ({agent}, id INTEGER NOT NULL, started_at TEXT NOT NULL, ended_at TEXT,"
+        " state TEXT NOT NULL, strategies TEXT NOT NULL, backend TEXT NOT NULL, report TEXT NOT NULL,"
+        " PRIMARY KEY (agent_id, id))"
+    )
+    db.conn.execute(
+        f"CREATE TABLE job_changes ({agent}, job_id INTEGER NOT NULL, number INTEGER NOT NULL, strategy TEXT NOT NULL,"
+        " change TEXT NOT NULL, fate TEXT NOT NULL, reason TEXT NOT NULL, made TEXT, before TEXT NOT NULL,"
+        " PRIMARY KEY (agent_id, job_id, number), FOREIGN KEY (agent_id, job_id) REFERENCES jobs (agent_id, id))"
+    )
+    db.conn.execute(
+        f"CREATE TABLE job_answers ({agent}, key BLOB NOT NULL, answer TEXT NOT NULL, PRIMARY KEY (agent_id, key))"
+        " WITHOUT ROWID"
+    )
+    db.conn.execute(
+        f"CREATE TABLE record_keys ({agent}, tier TEXT NOT NULL, record_id INTEGER NOT NULL, number INTEGER NOT NULL,"
+        " text TEXT NOT NULL, PRIMARY KEY (agent_id, tier, record_id, number)) WITHOUT ROWID"
+    )
+
+
 def fill_derived(connection: sqlite3.Connection) -> None:
     """Term lists and tags of the records that the file has already, a batch at a time."""
     for (agent,) in connection.execute("SELECT id FROM agents").fetchall():

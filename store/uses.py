@@ -29,6 +29,18 @@ class Uses:
             raise InvalidInputError("importance", importance, "must be a whole number from 1 (mundane) to 10")
         self._put(tier, [(record_id, importance, None)])
 
+    def unrate(self, tier: str, record_id: int) -> None:
+        """Forget the importance of a record."""
+        self._db.run(
+            "UPDATE uses SET importance = NULL WHERE agent_id = ? AND tier = ? AND record_id = ?",
+            (self._agent, tier, record_id),
+        )
+        self._db.run(
+            "DELETE FROM uses WHERE agent_id = ? AND tier = ? AND record_id = ? AND used_utc IS NULL"
+            " AND importance IS NULL",
+            (self._agent, tier, record_id),
+        )
+
     def touch(self, records: Iterable[tuple[str, int]], at: float) -> None:
         """Note that (tier, id) records were used at `at`, in UTC seconds; an earlier use than the known one changes
         nothing."""

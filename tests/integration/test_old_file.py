@@ -35,7 +35,7 @@ def test_new_keys_for_old_records(tmp_path: Path) -> None:
     old = sqlite3.connect(path)
     old.execute("DELETE FROM vectors WHERE part >= ?", (SENTENCE_PART,))
     old.execute("DELETE FROM embeddings WHERE NOT EXISTS (SELECT 1 FROM vectors v WHERE v.hash = embeddings.hash)")
-    old.execute("DELETE FROM _sqlite_migrations WHERE name IN ('m004_keys', 'm005_uses', 'm006_compression')")
+    old.execute("DELETE FROM _sqlite_migrations WHERE name >= 'm004'")
     old.execute("DROP TABLE uses")
     before_compression(old)
     old.commit()

@@ -26,6 +26,7 @@ from agentmem.types import Earlier, Message, ToolCall
 from tests.conftest import Clock
 from tests.counters import MergingCounter, PairCounter, word_counter
 from tests.kernel.test_compressing import Told, boom, first_words, too_much
+from tests.store.old_files import before_compression
 
 Make = Callable[..., Memory]
 NOW = Clock()()
@@ -407,11 +408,7 @@ def test_a_file_from_before(memory_factory: Make, tmp_path: Path) -> None:
     before = system(memory)
     memory.close()
     old = sqlite3.connect(tmp_path / "m.db")
-    old.execute("DELETE FROM _sqlite_migrations WHERE name = 'm006_compression'")
-    for table in ("derived", "answers"):
-        old.execute(f"DROP TABLE {table}")
-    for table, column in (("epochs", "compressed"), ("agents", "derived_bytes"), ("agents", "derived_clears")):
-        old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    before_compression(old)
     # Plans of before name no history.
     for number, payload in old.execute("SELECT number, payload FROM events WHERE kind = 'prompt'").fetchall():
         told = json.loads(payload)

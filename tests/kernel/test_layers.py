@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ORDER = """
 compression chat
 types errors language terms crashpoints progress encoding
-protocols soft_prompts config registry times spec_options tool_specs reports wire
+protocols devices soft_prompts config registry times spec_options tool_specs reports wire
 reading_weights word_classes answer_types ranking_weights matching packing recovery ordering
 cap_trials cap_axes cap_markup
 ranking companion
@@ -39,6 +39,7 @@ scheduling backend_contract
 asynchronous pool contracts reranker_contract compressor_contract
 soft_prompt_contract tokenizer_contract replay environment output screen
 repl testing
+reflection
 cap_data cap_scores cap_intervals cap_journal cap_meter cap_baselines cap_table cap_page cap_picture cap_position
 cap_asked cap_ground cap_judge cap_report
 cap_ladder
@@ -48,7 +49,21 @@ commands_memory
 commands_store commands_model commands_cap
 cli
 """
+# Within the package agentmem/reflection, which stands where ORDER names it.
+REFLECTION = """
+budget changes holding
+outcome
+strategy
+view material answers prefix_trie
+batch_order
+strategies applying
+questioning undoing
+job
+"""
 LEVELS = {name: n for n, line in enumerate(ORDER.split("\n")) for name in line.split()}
+INNER = {name: n for n, line in enumerate(REFLECTION.split("\n")) for name in line.split()}
+OUTERMOST = 99
+"""Of strategies: each imports what stands in REFLECTION, and no other strategy."""
 DRIVERS = ("backends", "compressors", "store")
 DRIVERS_MAY = {
     "types",
@@ -65,6 +80,7 @@ DRIVERS_MAY = {
     "compression",
     "spec_options",
     "cutting",
+    "devices",
     "packing",
     "soft_prompts",
 }
@@ -125,6 +141,20 @@ def test_the_kernel_imports_downwards_only(path: Path) -> None:
             other = LEVELS.get(top, 99)
             if other >= LEVELS[mine]:
                 wrong.append(f"line {line}: {mine} (level {LEVELS[mine]}) imports {top} (level {other})")
+    assert wrong == []
+
+
+def test_reflection_imports_downwards_only() -> None:
+    wrong = []
+    for path in sources("agentmem/reflection"):
+        mine = INNER.get(path.stem, OUTERMOST)
+        for name, line in of_agentmem(path):
+            top, _, inner = name.partition(".")
+            if top != "reflection":
+                if LEVELS.get(top, 99) >= LEVELS["reflection"]:
+                    wrong.append(f"{path.stem}, line {line}: {name}")
+            elif INNER.get(inner.partition(".")[0], OUTERMOST) >= mine:
+                wrong.append(f"{path.stem}, line {line}: {name}")
     assert wrong == []
 
 

@@ -157,9 +157,31 @@ def import_archive(job: dict[str, Any], ack: Callable[[str], None]) -> None:
         memory.search("open the index", top_k=1)
 
 
+def reflect_job(job: dict[str, Any], ack: Callable[[str], None]) -> None:
+    """Reflect by a model that answers from what it was asked, in batches of two."""
+    from agentmem.reflection import reflect
+    from agentmem.scripted import ScriptedBackend
+
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.reflection.toys import Notes, noted
+
+    with make_memory(job) as memory:
+        reflect(memory, Notes(), backend=ScriptedBackend([noted] * 999), batch_size=2)
+        ack("reflected")
+
+
+def undo_job(job: dict[str, Any], ack: Callable[[str], None]) -> None:
+    """Undo the first job."""
+    from agentmem.reflection import undo
+
+    with make_memory(job) as memory:
+        undo(memory, "j1")
+        ack("undone")
+
+
 JOBS = {
     "ingest": ingest, "observe": observe, "converse": converse, "migrate": migrate, "erase": erase,
-    "reembed": reembed, "import": import_archive,
+    "reembed": reembed, "import": import_archive, "reflect": reflect_job, "undo": undo_job,
 }  # fmt: skip
 
 
@@ -190,6 +212,8 @@ def main() -> None:
 
     from agentmem import agent, archive_file, erasing, indexing, memory, replay, retrieval, scripted  # noqa: F401
     from agentmem.backends import hashing_embedder  # noqa: F401
+    from agentmem.reflection import job as _job  # noqa: F401
+    from agentmem.reflection import undoing  # noqa: F401
     from agentmem.store import sqlite  # noqa: F401
 
     for line in sys.stdin:

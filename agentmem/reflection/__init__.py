@@ -1,0 +1,67 @@
+"""Offline reflection: what a memory learns from what it holds while nobody waits. `reflect(memory, ...)` runs
+strategies (one a file) as a job: planned, budgeted, resumable, and undone by `undo`.
+
+Data flows one way: a strategy reads a `View`, asks (`Ask`) and proposes (`Propose`); a job answers, checks and applies.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentmem.reflection.budget import Budget, Estimate
+    from agentmem.reflection.changes import AddPassage, Change, ClosePassage, EditBlock, Rate, SetKeys
+    from agentmem.reflection.job import reflect
+    from agentmem.reflection.outcome import Applied, JobReport, Undone
+    from agentmem.reflection.strategy import Ask, Propose, Said, Strategy
+    from agentmem.reflection.undoing import undo
+    from agentmem.reflection.view import View
+
+_HOMES = {
+    "AddPassage": "changes",
+    "Applied": "outcome",
+    "Ask": "strategy",
+    "Budget": "budget",
+    "Change": "changes",
+    "ClosePassage": "changes",
+    "EditBlock": "changes",
+    "Estimate": "budget",
+    "JobReport": "outcome",
+    "Propose": "strategy",
+    "Rate": "changes",
+    "Said": "strategy",
+    "SetKeys": "changes",
+    "Strategy": "strategy",
+    "Undone": "outcome",
+    "View": "view",
+    "reflect": "job",
+    "undo": "undoing",
+}
+
+__all__ = [
+    "AddPassage",
+    "Applied",
+    "Ask",
+    "Budget",
+    "Change",
+    "ClosePassage",
+    "EditBlock",
+    "Estimate",
+    "JobReport",
+    "Propose",
+    "Rate",
+    "Said",
+    "SetKeys",
+    "Strategy",
+    "Undone",
+    "View",
+    "reflect",
+    "undo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"agentmem.reflection.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'agentmem.reflection' has no attribute {name!r}")
