@@ -59,6 +59,11 @@ class Compressing:
         self._failures = 0
         self._late = False
 
+    @property
+    def quick(self) -> bool:
+        """Whether it is agentmem's own that runs no model: then a flush may wait for it within its transaction."""
+        return self.compressor.name == "extractive"
+
     def compress(self, requests: Sequence[CompressionRequest]) -> list[Compressed | None]:
         """One result per request; None where the text is to be used as it is."""
         if not requests or self._late:
@@ -132,7 +137,7 @@ class Compressing:
         return Shortener(self, query, counter, cosines, worth)
 
     def _in_time(self, work: Callable[[], T]) -> T:
-        if self.compressor.name == "extractive":  # pure and quick: a thread costs more than it
+        if self.quick:  # a thread costs more than it
             return work()
         done: list[T] = []
         raised: list[BaseException] = []

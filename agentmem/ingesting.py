@@ -79,11 +79,14 @@ def _store(memory: Memory, batch: list[tuple[int, Draft]], taken: Taken) -> None
                     seen[draft.key] = draft.content
                 fresh.append(draft)
             stored = memory.append(fresh)
-            _page_out(memory, stored)
+            if memory.flushes_within:
+                _page_out(memory, stored)
             crash_point("ingest.before_commit")
     except BaseException:
         memory.pager.forget()
         raise
+    if not memory.flushes_within:
+        _page_out(memory, stored)
     taken.stored += len(stored)
 
 

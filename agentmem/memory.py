@@ -134,10 +134,13 @@ class Memory(MemoryReads):
                 if known is not None:
                     raise InvalidInputError("key", key, "stands for another message already", hint="keys are unique")
                 message = self.append([draft])[0]
-                self.relieve()  # by rules alone, so it fits into the transaction: all of this is stored, or nothing
+                if self.flushes_within:
+                    self.relieve()
         except BaseException:
             self.pager.forget()
             raise
+        if not self.flushes_within:
+            self.relieve()
         return message
 
     def ingest(
@@ -281,6 +284,12 @@ class Memory(MemoryReads):
     def page_share(self) -> float:
         """The page-in's share in a turn: a model's queue is not shortened for it, since its prefix is worth keeping."""
         return 0.0 if self.shape.model else PAGE_SHARE
+
+    @property
+    def flushes_within(self) -> bool:
+        """Whether a flush fits into the transaction that stores messages: by rules alone, so that all is stored or
+        nothing. A compressor with a model takes its time, and nobody shall wait for it with the file locked."""
+        return self.compressing is None or self.compressing.quick
 
     def pageable(self) -> bool:
         """Whether memory holds anything outside the queue."""

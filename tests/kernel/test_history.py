@@ -258,6 +258,23 @@ def test_it_is_made_once(memory_factory: Make) -> None:
     assert not again & set(asked)
 
 
+def test_nobody_waits_for_a_compressor_with_the_file_locked(memory_factory: Make) -> None:
+    locked: list[bool] = []
+
+    def watched(requests: Any) -> Any:
+        locked.append(memory.store.db.connection.in_transaction)
+        return first_words(requests)
+
+    memory = memory_factory(window_tokens=1200, history_share=0.2, compressor=Told(watched))
+    memory.ingest([{"role": "user", "content": SAID.format(n=n)} for n in range(30)])
+    assert locked and memory.pager.state()[0].number > 1
+    seen, epoch = len(locked), memory.pager.state()[0].number
+    for n in range(30, 60):
+        memory.observe("user", SAID.format(n=n))
+    assert len(locked) > seen and memory.pager.state()[0].number > epoch
+    assert not any(locked), "it was asked within a transaction"
+
+
 def test_another_fingerprint_makes_it_anew(memory_factory: Make) -> None:
     told = Told(first_words)
     memory = filled(memory_factory, compressor=told)
