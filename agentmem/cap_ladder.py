@@ -23,6 +23,8 @@ from agentmem.errors import AgentRunError, BadCompletionError, ConfigError, Cont
 from agentmem.planning import Fitted
 from agentmem.prefix import PrefixTracker, measured
 from agentmem.protocols import ModelBackend, PromptTokenizer
+from agentmem.reflection import reflect
+from agentmem.reflection.strategies import DEFAULT
 from agentmem.times import clock_words, parse_time
 from agentmem.types import EMPTY_PAGE, Completion, Draft, Page, Request, Usage
 
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
     from agentmem.protocols import Compressor
 
 NO_MEMORY, LAST, FULL, DENSE, BM25 = "no memory", "last messages", "full context", "dense top-k", "BM25"
-AGENTMEM, COMPRESSION = "agentmem", "+ compression"
+AGENTMEM, COMPRESSION, REFLECTION = "agentmem", "+ compression", "+ reflection"
 BASELINES = (NO_MEMORY, LAST, FULL, DENSE, BM25)
-RUNGS = (*BASELINES, AGENTMEM, COMPRESSION)
+OURS = (AGENTMEM, COMPRESSION, REFLECTION)
+RUNGS = (*BASELINES, *OURS)
 SHOWN_ONLY = (NO_MEMORY, LAST, FULL)
 """Rungs that reach no further than what stands in the prompt, whatever is asked."""
 
@@ -75,11 +78,12 @@ class Rung:
 
 
 class AgentRung(Rung):
-    """agentmem as it is: a turn of its agent, its memory written message by message."""
+    """agentmem as it is: a turn of its agent, its memory written message by message, and reflected on once, by rules,
+    where that is asked for."""
 
-    def __init__(self, ground: Ground, compressor: Compressor | None) -> None:
+    def __init__(self, ground: Ground, compressor: Compressor | None, *, reflects: bool = False) -> None:
         self._tools = ground.tools
-        name = "plain" if compressor is None else "compressed"
+        name = "reflected" if reflects else "plain" if compressor is None else "compressed"
         self.agent = ground.agent(name, embedder=ground.tools.embedder, compressor=compressor)
         memory = self.agent.memory
         assert isinstance(memory, MeteredMemory)
@@ -94,6 +98,10 @@ class AgentRung(Rung):
             memory.catch_up()
 
         self.write_s = ground.written(ground.conversation.messages, write)
+        if reflects:
+            (report,) = reflect(memory, DEFAULT)
+            if report.state == "stopped":
+                raise ConfigError("rungs", REFLECTION, f"reflection stopped: {report.reason}")
         # What loads at the first search is no part of a turn's time.
         memory.render(query=ground.conversation.questions[0].query)
 
@@ -224,8 +232,9 @@ class BaselineRung(Rung):
 def open_rung(name: str, ground: Ground) -> Rung:
     """A rung on a conversation, its history written. Raises ConfigError, BackendError."""
     tools = ground.tools
-    if name in (AGENTMEM, COMPRESSION):
-        return AgentRung(ground, tools.compressor if name == COMPRESSION else None)
+    if name in OURS:
+        compressor = tools.compressor if name != AGENTMEM else None
+        return AgentRung(ground, compressor, reflects=name == REFLECTION)
     agent, stored = ground.base()
     memory, counter = agent.memory, agent.shape.counter
     messages = [m for m in memory.records.recall.since(1) if m.searchable]

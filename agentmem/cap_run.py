@@ -19,18 +19,18 @@ from agentmem.cap_ground import Ground, Settings, Tools
 from agentmem.cap_intervals import DIGITS
 from agentmem.cap_journal import Journal, key_of
 from agentmem.cap_judge import Judge, known_wrong
-from agentmem.cap_ladder import AGENTMEM, COMPRESSION, DENSE, RUNGS, SHOWN_ONLY, Rung, open_rung
+from agentmem.cap_ladder import COMPRESSION, DENSE, OURS, REFLECTION, RUNGS, SHOWN_ONLY, Rung, open_rung
 from agentmem.cap_meter import MeteredModel, metered
 from agentmem.cap_report import VERSION, machine, packages, rung_report
 from agentmem.cap_scores import best_f1, evidence_share, has_all, is_stale, needed
 from agentmem.errors import ConfigError
+from agentmem.reflection.strategies import DEFAULT
 from agentmem.types import ChatMessage, Request
 
 if TYPE_CHECKING:
     from agentmem.protocols import Backend, Embedder
 
 Progress = Callable[[int, int], None]
-REFLECTION_NOTE = "the rung + reflection comes with reflection, which this version does not have"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class _Run:
         for question in open_ones:
             gold = "\n".join(f"{said[k].name or ''} {said[k].content}" for k in question.evidence)
             line = _line(question, rung.ask(question), gold)
-            line |= {"rung": name, "conversation": conversation.name, "compressing": name == COMPRESSION}
+            line |= {"rung": name, "conversation": conversation.name, "compressing": name in (COMPRESSION, REFLECTION)}
             if self.judge is not None and not question.unanswerable:
                 line["judge"] = bool(self.judge.accepts(question, "" if line["declined"] else line["said"]))
             self.journal.add(line)
@@ -244,7 +244,7 @@ class _Run:
         left_out = [r for r in RUNGS if r not in plan.rungs]
         if left_out:
             notes.append(f"left out on request: {', '.join(left_out)}")
-        if AGENTMEM in rungs or COMPRESSION in rungs:
+        if any(r in rungs for r in OURS):
             notes.append("histories are written without a model: agentmem's summaries are by rules")
         failed = [a for a in answers if a["error"]]
         if failed:
@@ -254,7 +254,10 @@ class _Run:
             for notice in answer["notices"]:
                 said[notice] = said.get(notice, 0) + 1
         notes += [f"{notice} ({count} times)" for notice, count in sorted(said.items())]
-        return [*notes, REFLECTION_NOTE]
+        if REFLECTION in rungs:
+            how = "" if self.tools.compressor is None else ", with compression"
+            notes.append(f"+ reflection: {', '.join(DEFAULT)} by rules, once, before the questions{how}")
+        return notes
 
 
 def _line(question: Question, asked: Asked, gold: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from agentmem.compressor_contract import CompressorContract
 from agentmem.contracts import BackendContract, EmbedderContract, VectorIndexContract
+from agentmem.reflection_contract import StrategyContract
 from agentmem.registry import EMBEDDERS, load
 from agentmem.reranker_contract import RerankerContract
 from agentmem.scripted import ScriptedBackend, tool_call
@@ -26,6 +27,7 @@ __all__ = [
     "ScriptedBackend",
     "SoftPromptBackendContract",
     "SoftPromptEncoderContract",
+    "StrategyContract",
     "VectorIndexContract",
     "tool_call",
 ]

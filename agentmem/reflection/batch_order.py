@@ -2,9 +2,9 @@
 
 An engine's cache holds whole blocks, each known by all tokens up to its end, and forgets those unused for longest. So
 requests that begin alike are asked one after another: first all that share the longest prefix, then all that share a
-shorter one with them, and so on (a depth-first walk of the trie of prefixes). One after another, with a cache that
-holds the longest prompt, this computes each distinct block once, which no order can better. A smaller cache, or an
-engine that runs many requests at once, has no such proof; `benchmarks/batch_prefix.py` measures them.
+shorter one with them, and so on (a depth-first walk of the trie of prefixes). One after another, this computes each
+distinct block once, whatever the cache holds, if it holds the longest prompt; no order computes fewer. An engine that
+runs many requests at once has no such proof; `benchmarks/batch_prefix.py` measures one.
 
 Within a group the longest expected answer comes first, so that a batch does not end waiting for it. That request is
 also the one whose prompt fills the cache for the rest: an engine takes a batch in its order and finds blocks from the
@@ -79,9 +79,10 @@ def arranged(
 ) -> Arrangement:
     """Requests ordered for a prefix cache of blocks of `block_size` tokens (None: not known, 16).
 
-    Groups that would save no more than `min_saved` blocks are not kept together. A `PromptTokenizer` gives the tokens
-    themselves; with another counter, four characters of the messages stand for a token. Requests of different
-    `cache_salt` share nothing. Equal requests come one after another. The same requests give the same order.
+    Groups that would save no more than `min_saved` blocks are not kept together; 0 computes the least. A
+    `PromptTokenizer` gives the tokens themselves, in the time that it takes to encode every prompt; with another
+    counter, four characters of the messages stand for a token. Requests of different `cache_salt` share nothing. Equal
+    requests come one after another. The same requests give the same order.
     Raises ConfigError for a block size below 1.
     """
     trie, tails, tokens, exact = _trie(requests, counter, block_size or BLOCK_SIZE, block_size)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentmem.crashpoints import crash_point
 from agentmem.derived import derived_key
-from agentmem.errors import BackendError
+from agentmem.errors import BackendError, BadRequestError
 from agentmem.parsing import strip_thinking
 from agentmem.protocols import ModelBackend
 from agentmem.reflection.batch_order import Arrangement, arranged
@@ -122,7 +123,8 @@ class Questioning:
         chosen: list[int] = []
         planned = self._spent
         for n in batch:
-            planned += estimate_of([requests[n]], self._backend)
+            with suppress(BadRequestError):  # a prompt that can't be sent costs nothing; why is said when it is asked
+                planned += estimate_of([requests[n]], self._backend)
             if limit := self._budget.spent(planned, time.monotonic() - self._began):
                 return chosen, limit
             chosen.append(n)

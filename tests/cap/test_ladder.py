@@ -17,7 +17,7 @@ from agentmem.cap_asked import of_prompt
 from agentmem.cap_baselines import Unranked
 from agentmem.cap_data import Data
 from agentmem.cap_ground import Ground, Settings, Tools
-from agentmem.cap_ladder import AGENTMEM, BM25, COMPRESSION, DENSE, FULL, LAST, NO_MEMORY, RUNGS, open_rung
+from agentmem.cap_ladder import AGENTMEM, BM25, COMPRESSION, DENSE, FULL, LAST, NO_MEMORY, REFLECTION, RUNGS, open_rung
 from agentmem.cap_meter import MeteredModel, metered
 from agentmem.context import PromptPlan
 from agentmem.errors import ContextOverflowError
@@ -55,7 +55,9 @@ def test_what_is_said_to_stand_whole_does(small: Data, tmp_path: Path, name: str
             assert all(CONTENTS[k] not in asked.records for k in asked.shortened)
             assert bool(asked.keys) is (name != NO_MEMORY)
             assert asked.shown <= asked.whole and (asked.shown < asked.whole) is bool(asked.shortened)
-            assert bool(asked.shortened) is (name == COMPRESSION), "this history does not fit into the window"
+            assert bool(asked.shortened) is (name in (COMPRESSION, REFLECTION)), (
+                "this history does not fit into the window"
+            )
             assert question.query not in asked.records
 
 

@@ -23,6 +23,7 @@ from agentmem.cap_ladder import (
     FULL,
     LAST,
     NO_MEMORY,
+    REFLECTION,
     RUNGS,
     rung_names,
 )
@@ -87,12 +88,12 @@ def test_a_whole_run(whole: tuple[dict[str, Any], Path]) -> None:
     assert nothing["A"]["abstention_recall"]["mean"] == 1 and nothing["A"]["abstention_precision"]["mean"] == 0.25
     assert 0 < last["C"]["history_messages"] < COUNT and 0 < full["C"]["history_messages"] < COUNT
     assert nothing["C"]["prompt_tokens_mean"] < last["C"]["prompt_tokens_mean"]
-    for name in (DENSE, BM25, AGENTMEM, COMPRESSION):
+    for name in (DENSE, BM25, AGENTMEM, COMPRESSION, REFLECTION):
         assert rung(report, name)["C"]["history_messages"] == COUNT
     assert rung(report, BM25)["C"]["evidence_in_prompt"]["mean"] == 1.0
     assert rung(report, AGENTMEM)["A"]["f1"]["mean"] > 0.3 > nothing["A"]["f1"]["mean"]
     assert rung(report, COMPRESSION)["C"]["compression_ratio"] is not None
-    assert all(rung(report, n)["C"]["compression_ratio"] is None for n in RUNGS if n != COMPRESSION)
+    assert all(rung(report, n)["C"]["compression_ratio"] is None for n in RUNGS if n not in (COMPRESSION, REFLECTION))
 
 
 def test_the_last_and_the_outer_messages_are_what_two_rungs_show(small: Data, tmp_path: Path) -> None:
