@@ -699,4 +699,4 @@ class TestNoOldAnswer(NoOldAnswer.TestCase):  # type: ignore[misc,name-defined]
 
 @pytest.mark.slow
 def test_no_old_answer_in_many_lives() -> None:
-    run_state_machine_as_test(NoOldAnswer, settings=settings(max_examples=60, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(NoOldAnswer, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))

@@ -126,10 +126,10 @@ def talks(draw: st.DrawFn) -> list[ChatMessage]:
 MADE: dict[str, ChatTokenizer] = {}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=60, deadline=None)
-@given(talk=talks(), other=talks(), tools=st.sampled_from([(), TOOLS]))
-def test_pieces_joined_are_the_whole(
+two_talks = given(talk=talks(), other=talks(), tools=st.sampled_from([(), TOOLS]))
+
+
+def check_pieces_joined_are_the_whole(
     family: str, talk: list[ChatMessage], other: list[ChatMessage], tools: Sequence[ToolSpec]
 ) -> None:
     made = MADE.setdefault(family, chat(family))
@@ -149,6 +149,21 @@ def test_pieces_joined_are_the_whole(
         return
     same = next((n for n, (a, b) in enumerate(zip(encoding.ids, second.ids, strict=False)) if a != b), None)
     assert shared_prefix(encoding, second) == (min(len(encoding), len(second)) if same is None else same)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=20, deadline=None)
+@two_talks
+def test_pieces_joined_are_the_whole(family: str, **drawn: Any) -> None:
+    check_pieces_joined_are_the_whole(family, **drawn)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=200, deadline=None)
+@two_talks
+def test_pieces_of_many_talks_joined_are_the_whole(family: str, **drawn: Any) -> None:
+    check_pieces_joined_are_the_whole(family, **drawn)
 
 
 def test_starts_are_where_the_tokens_begin() -> None:

@@ -297,6 +297,7 @@ class TestMiniLM:
         unit(MiniLMEmbedder(), "a")
         assert torch.equal(before, torch.random.get_rng_state())
 
+    @pytest.mark.slow
     def test_quiet_lazy_and_offline(self) -> None:
         code = (
             "import sys, socket\n"

@@ -18,6 +18,7 @@ import pytest
 from agentmem.backends.vllm_command import ServePlan, parser_for, plan
 from agentmem.backends.vllm_server import VllmServer, free_port
 from agentmem.errors import BackendError, BackendTimeoutError, ConfigError
+from tests.cli.conftest import Ran, run_process
 
 HERMES = "{{ tools | tojson }} <tool_call> {{ messages }}"
 
@@ -318,25 +319,24 @@ def wait_until(what: Sequence[object] | object) -> None:
 
 class TestCommand:
     @staticmethod
-    def run(*args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "agentmem.cli", "serve-model", *args]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+    def run(*args: str) -> Ran:
+        return run_process("serve-model", *args)
 
     def test_dry_run_prints_the_command_line(self, tmp_path: Path) -> None:
         path = str(model(tmp_path / "m"))
         ran = self.run(path, "--dry-run", "--port", "8005", "--json", "--", "--dtype", "float32")
-        said = json.loads(ran.stdout)
-        assert (ran.returncode, ran.stderr) == (0, "")
+        said = json.loads(ran.out)
+        assert (ran.code, ran.err) == (0, "")
         assert said["backend"] == "openai:http://127.0.0.1:8005/v1#m" and said["command"][-2:] == ["--dtype", "float32"]
         plain = self.run(path, "--dry-run")
-        assert plain.stdout.startswith("VLLM_NO_USAGE_STATS=1 ") and "api_server" in plain.stdout
+        assert plain.out.startswith("VLLM_NO_USAGE_STATS=1 ") and "api_server" in plain.out
 
     def test_wrong_usage_exits_2_with_a_reason(self, tmp_path: Path) -> None:
         for args in (("/missing",), (str(tmp_path), "--port", "70000"), ()):
             ran = self.run(*args, "--dry-run")
-            assert ran.returncode == 2 and ran.stdout == "" and ran.stderr, args
+            assert ran.code == 2 and ran.out == "" and ran.err, args
 
     @pytest.mark.skipif("__import__('importlib.util').util.find_spec('vllm') is not None")
     def test_without_vllm_the_install_line_is_printed(self, tmp_path: Path) -> None:
         ran = self.run(str(model(tmp_path / "m")))
-        assert ran.returncode == 1 and "pip install 'agentmem[vllm]'" in ran.stderr and ran.stdout == ""
+        assert ran.code == 1 and "pip install 'agentmem[vllm]'" in ran.err and ran.out == ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
+
+from tests.forking import Forked
 
 ROOT = Path(__file__).parents[2]
 NO_MODEL = ("--embedder", "hash")
 """So that no torch is loaded."""
+MAIN = "from agentmem.cli import main; main()"
+"""What the console script runs."""
+_command = functools.cache(typer.main.get_command)
+"""The parser of the commands, which takes longer to make than most of them to run."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ def run_here(*args: str | Path, stdin: bytes = b"") -> Ran:
     """The console script's own function, with argv and the three streams of its own."""
     from agentmem.cli import main
 
+    typer.main.get_command = _command
     out, err = io.BytesIO(), io.BytesIO()
     saved = sys.argv, sys.stdin, sys.stdout, sys.stderr
     sys.argv = ["agentmem", *map(str, args)]
@@ -72,19 +80,10 @@ def run_process(
     before: str = "",
 ) -> Ran:  # fmt: skip
     """The same in a process of its own; `before` is Python that runs there first."""
-    start = [sys.executable, "-m", "agentmem.cli"]
-    if before:
-        start = [sys.executable, "-c", f"{before}\nfrom agentmem.cli import main\nmain()"]
-    done = subprocess.run(
-        [*start, *map(str, args)],
-        input=stdin,
-        capture_output=True,
-        timeout=120,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        check=False,
-    )
-    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    done = Forked(f"{before}\n{MAIN}", *args, env={**os.environ, **(env or {})}, cwd=cwd)
+    out, err = done.communicate(stdin.decode("utf-8", "surrogateescape"))
+    assert done.returncode is not None
+    return Ran(done.returncode, out, err)
 
 
 @pytest.fixture(scope="session")

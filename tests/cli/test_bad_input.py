@@ -484,6 +484,12 @@ def find_spec(name, package=None):
 
 importlib.util.find_spec = find_spec
 sys.meta_path.insert(0, Hide())
+# What was imported before.
+for name, module in list(sys.modules.items()):
+    if name.partition(".")[0] in {names!r}:
+        del sys.modules[name]
+    elif name.startswith("agentmem") and vars(module).get("find_spec") is found:
+        module.find_spec = find_spec
 """
 
 

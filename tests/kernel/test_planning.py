@@ -168,14 +168,14 @@ def check(fitted: Fitted, epoch: Epoch, queue: list[Message], ask: Ask, max_toke
 budgets = st.one_of(st.integers(60, 400), st.integers(400, 3000))
 
 
-@pytest.mark.parametrize("name", COUNTERS)
-@settings(max_examples=60)
-@given(
+for_a_query = given(
     epoch=epochs(), queue=histories(), query=st.just("") | contents, max_tokens=budgets, native=st.booleans(),
     clock=st.sampled_from(["", "Monday 8 May 2023, 12:00"]), share=st.sampled_from([0.0, 0.5, 0.75]),
     found=st.integers(0, 12), pageable=st.booleans(), least_page=st.sampled_from([0, 50]),
 )  # fmt: skip
-def test_a_prompt_for_a_query(
+
+
+def check_a_prompt_for_a_query(
     name: str, epoch: Epoch, queue: list[Message], query: str, max_tokens: int, native: bool, clock: str, share: float,
     found: int, pageable: bool, least_page: int,
 ) -> None:  # fmt: skip
@@ -202,12 +202,27 @@ def test_a_prompt_for_a_query(
 
 
 @pytest.mark.parametrize("name", COUNTERS)
-@settings(max_examples=60)
-@given(
+@settings(max_examples=15)
+@for_a_query
+def test_a_prompt_for_a_query(name: str, **drawn: Any) -> None:
+    check_a_prompt_for_a_query(name, **drawn)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COUNTERS)
+@settings(max_examples=200)
+@for_a_query
+def test_many_prompts_for_a_query(name: str, **drawn: Any) -> None:
+    check_a_prompt_for_a_query(name, **drawn)
+
+
+for_a_turn = given(
     epoch=epochs(), queue=histories(), text=contents, max_tokens=st.integers(900, 4000), native=st.booleans(),
     pressure=st.booleans(), last_step=st.booleans(), found=st.integers(0, 8), steps=st.lists(contents, max_size=4),
 )  # fmt: skip
-def test_a_prompt_for_a_turn_and_its_steps(
+
+
+def check_a_prompt_for_a_turn_and_its_steps(
     name: str, epoch: Epoch, queue: list[Message], text: str, max_tokens: int, native: bool, pressure: bool,
     last_step: bool, found: int, steps: list[str],
 ) -> None:  # fmt: skip
@@ -250,6 +265,21 @@ def test_a_prompt_for_a_turn_and_its_steps(
         assert set(later.page.items) <= set(first.page.items)
         if later.page != first.page:
             assert later.ledger.total + first.page.num_tokens - later.page.num_tokens > max_tokens * 3 // 4
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+@settings(max_examples=15)
+@for_a_turn
+def test_a_prompt_for_a_turn_and_its_steps(name: str, **drawn: Any) -> None:
+    check_a_prompt_for_a_turn_and_its_steps(name, **drawn)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COUNTERS)
+@settings(max_examples=200)
+@for_a_turn
+def test_many_prompts_for_a_turn_and_its_steps(name: str, **drawn: Any) -> None:
+    check_a_prompt_for_a_turn_and_its_steps(name, **drawn)
 
 
 def test_two_prompts_that_differ_only_in_the_tail_share_all_before_it() -> None:

@@ -4,43 +4,49 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-AGENTMEM = [sys.executable, "-m", "agentmem.cli"]
+from tests.cli.conftest import MAIN
+from tests.forking import Forked
+
 NO_MODEL = ["--embedder", "hash"]
 
 
-def run(db: Path, *args: str, said: str = "") -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(db: Path, *args: str, said: str = "") -> Ran:
     model = [] if args[0] == "verify" else NO_MODEL
-    return subprocess.run(
-        [*AGENTMEM, *args, "--db", str(db), *model], input=said, capture_output=True, text=True, timeout=120
-    )
+    process = Forked(MAIN, *args, "--db", db, *model)
+    out, err = process.communicate(said)
+    return Ran(process.wait(), out, err)
 
 
 class OpenChat:
     """A chat whose input stays open."""
 
     def __init__(self, db: Path, agent: str = "default") -> None:
-        self.process = subprocess.Popen(
-            [*AGENTMEM, "chat", "--json", "--db", str(db), "--agent", agent, *NO_MODEL],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        self.process = Forked(MAIN, "chat", "--json", "--db", db, "--agent", agent, *NO_MODEL)
 
     def say(self, text: str) -> dict[str, object]:
-        assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(f"{text}\n")
         self.process.stdin.flush()
         answer: dict[str, object] = json.loads(self.process.stdout.readline())
         return answer
 
     def end(self) -> int:
-        self.process.communicate(timeout=60)
-        return self.process.returncode
+        self.process.communicate()
+        return self.process.wait()
 
 
 @pytest.fixture
@@ -53,9 +59,7 @@ def chat(db: Path) -> Iterator[OpenChat]:
     made = OpenChat(db)
     assert made.say("My name is Tom Harris.")["text"]
     yield made
-    if made.process.poll() is None:
-        made.process.kill()
-    made.process.communicate()
+    made.process.close()
 
 
 def test_a_second_chat_on_the_agent_is_refused_and_the_first_goes_on(db: Path, chat: OpenChat) -> None:

@@ -70,6 +70,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_file_system(tiny: Path) -> None:
     memory = Memory(tiny / "m.db", embedder=HashingEmbedder(64), **SMALL)
     count = fill(memory)

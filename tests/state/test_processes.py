@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ import pytest
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.inspecting import verify
 from agentmem.memory import Memory
+from tests.forking import Forked
 
 SMALL = {"window_tokens": 400, "keep_last": 2}
 HEAD = """
@@ -45,29 +44,25 @@ memory.close()
 """
 
 
-def start(code: str, *args: object) -> subprocess.Popen[str]:
+def start(code: str, *args: object) -> Forked:
     """A process that waits, ready, for a line on its standard input."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HEAD + code, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process = Forked(HEAD + code, *args)
+    assert hear(process) == "ready"
     return process
 
 
-def tell(process: subprocess.Popen[str], line: str = "go") -> None:
-    assert process.stdin is not None
+def tell(process: Forked, line: str = "go") -> None:
     process.stdin.write(f"{line}\n")
     process.stdin.flush()
 
 
-def hear(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
+def hear(process: Forked) -> str:
     return process.stdout.readline().rstrip("\n")
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+def end(process: Forked) -> None:
+    _, err = process.communicate()
+    assert process.returncode == 0, err
 
 
 def reopened(db: Path, agent: str) -> Memory:
@@ -105,13 +100,7 @@ def test_two_writers_open_a_new_file_at_once(tmp_path: Path) -> None:
     code = "import sys\nsys.stdin.readline()\n" + HEAD.replace("sys.stdin.readline()", "") + "memory.close()\n"
     for n in range(3):
         db = tmp_path / f"m{n}.db"
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", code, str(db), "one", str(w)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                text=True,
-            )
-            for w in range(2)
-        ]  # fmt: skip
+        processes = [Forked(code, db, "one", w) for w in range(2)]
         for p in processes:
             tell(p)
         for p in processes:
@@ -243,7 +232,7 @@ def test_threads_share_a_memory(memory_factory: Callable[..., Any]) -> None:
 
     def work(who: str) -> None:
         try:
-            for n in range(30):
+            for n in range(15):
                 said = f"{who} says line {n}: the quick brown fox met {n * 31} lazy dogs."
                 memory.observe("user", said, key=f"{who}:{n}")
                 # Four lines differ in one letter alone, so which is best may vary; its own vector must be there.
@@ -260,9 +249,9 @@ def test_threads_share_a_memory(memory_factory: Callable[..., Any]) -> None:
         t.join()
     assert errors == []
     epoch, queue = memory.pager.state()
-    assert [m.id for m in queue] == list(range(epoch.first_message, 121))
+    assert [m.id for m in queue] == list(range(epoch.first_message, 61))
     assert verify(memory) == []
-    assert memory.stats()["messages"] == 120
+    assert memory.stats()["messages"] == 60
 
 
 def test_a_rolled_back_step_leaves_nothing_in_the_index(memory_factory: Callable[..., Any]) -> None:

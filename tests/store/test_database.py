@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from agentmem.errors import (
 from agentmem.store import database
 from agentmem.store.database import Database, in_chunks
 from agentmem.store.sqlite import SqliteStore
+from tests.forking import Forked
 
 
 @pytest.fixture
@@ -156,11 +155,9 @@ print("done")
 
 
 def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", FILE_LIMIT, str(tmp_path / "m.db")], capture_output=True, text=True, check=False
-    )
-    assert ran.stdout.splitlines()[-1:] == ["done"], ran.stderr
-    assert ran.stdout.startswith("full:")
+    out, err = Forked(FILE_LIMIT, tmp_path / "m.db").communicate()
+    assert out.splitlines()[-1:] == ["done"], err
+    assert out.startswith("full:")
 
 
 def test_locked_by_another(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def history(start: int, count: int, who: str) -> list[Draft]:
     return made
 
 
-@pytest.mark.parametrize("index", ["numpy", "faiss"])
+@pytest.mark.parametrize("index", ["faiss", pytest.param("numpy", marks=pytest.mark.slow)])
 def test_another_agents_thousands_change_nothing(memory_factory: Callable[..., Any], index: str) -> None:
     one = memory_factory(agent="a", index=index)
     one.ingest(history(0, 60, "Tom"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from agentmem.errors import SchemaVersionError, StoreError
 from agentmem.store.database import Database
 from agentmem.store.schema import MIGRATIONS, migrate
 from agentmem.store.sqlite import SqliteStore
+from tests.forking import Forked
 
 
 def names(db: Database) -> list[str]:
@@ -134,19 +133,15 @@ for line in sys.stdin:
 
 
 def test_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
-    workers = [
-        subprocess.Popen([sys.executable, "-c", OPENER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
+    workers = [Forked(OPENER) for _ in range(4)]
     try:
         for w in workers:
-            assert w.stdout is not None and w.stdout.readline() == "ready\n"
+            assert w.stdout.readline() == "ready\n"
         for attempt in range(8):
             for w in workers:
-                assert w.stdin is not None
                 w.stdin.write(f"{tmp_path / str(attempt)}.db\n")
                 w.stdin.flush()
-            assert [w.stdout.readline() for w in workers if w.stdout is not None] == ["agent 1\n"] * 4
+            assert [w.stdout.readline() for w in workers] == ["agent 1\n"] * 4
             db = Database(tmp_path / f"{attempt}.db")
             assert names(db) == [m.name for m in MIGRATIONS._migrations]
             db.close()
