@@ -57,7 +57,7 @@ def _converse(backend: HuggingFaceBackend, turns: int) -> tuple[Steered, list[An
     return steered, replies
 
 
-@pytest.mark.parametrize("turns", [8, pytest.param(80, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("turns", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_predicted_tokens_are_those_used(models: Path, turns: int) -> None:
     backend = HuggingFaceBackend(str(random_model(models / "random")), context_window=2560)
     steered, replies = _converse(backend, turns)
