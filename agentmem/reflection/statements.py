@@ -1,0 +1,260 @@
+"""What a short text says, clause by clause: about whom, in which frame, which value, and with which reservations.
+
+Plain patterns of English, no model. What is asked, wished, planned, heard, bounded in time or told of the past is read
+as such (`doubts`), and then states nothing that holds now. Pure; never raises on any text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from agentmem.language import is_question, sentences, word_set
+from agentmem.reflection.reservations import CORRECTION, CUES, DOUBTS, QUOTED, ended
+from agentmem.reflection.verbs import ADVERBS, FORMS, MODALS, SAME
+from agentmem.reflection.wording import SHORT, TOKEN, WEEKDAY, canonical, kind_of, spoken_by
+
+MAX_WORDS = 45
+MAX_CHARS = 600
+"""Longer sentences are not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One clause. All words are stems in lower case, numbers are digits.
+
+    `subject`: whom or what it is about ("I" is the speaker); `verb` and `prep`: its frame; `value`: what it says of the
+    subject, in order; `gone`: things of which it says that they ceased or never were so; `context`: what it is limited
+    to ("on weekdays"); `doubts`: why it may state nothing that holds; `cues`: words of change; `sentence`: its number
+    in the text.
+    """
+
+    subject: frozenset[str]
+    verb: str
+    prep: str
+    value: tuple[str, ...]
+    negated: bool = False
+    past: bool = False
+    passive: bool = False
+    entity: bool = False
+    kind: str = "words"
+    gone: tuple[frozenset[str], ...] = ()
+    context: frozenset[str] = frozenset()
+    doubts: frozenset[str] = frozenset()
+    cues: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+    sentence: int = 0
+    opening: str = ""
+    target: tuple[str, ...] = ()
+    """What stands behind "to": where a change goes."""
+    means: tuple[str, ...] = ()
+    """What stands behind "by"."""
+    named: bool = False
+    """Whether there is a name in the value, of no month or day."""
+    listed: bool = False
+    """Whether the value is several things ("a car and a bike")."""
+    definite: bool = False
+    """Whether the value begins with "the", "my" or somebody's."""
+
+
+_LEAD = re.compile(
+    r"(?:(?:hi|hello|hey|well|so|oh|ah|and|but|also|btw|by\s+the\s+way|anyway|yes|yeah|ok|okay|thanks|fyi|guess\s+what|"
+    r"for\s+the\s+record|news|update|good\s+news|big\s+news|just\s+so\s+you\s+know|you\s+know|please|note|reminder|"
+    r"as\s+you\s+know|sadly|luckily|finally|phew)\b[\s,!:.–—-]*)*",
+    re.I,
+)
+_SPLIT = re.compile(
+    r"\s*[;:–—]\s+|\s*,\s*(?:and|but|so|as|since)?\s*(?=(?:i|we|he|she|it|they|my|our|his|her|their|the|he|there)\b)|"
+    r"\s+(?:but|because|so|although|though|which|who|where|whereas)\s+|\s+and\s+(?=(?:i|we|he|she|it|they|my|our|is|are|"
+    r"has|have|eat|works?|lives?|wants?|holds|leaves|starts|ends|costs|uses|goes|runs|hands|takes|am|does|doesn't|"
+    r"don't)\b)|\s+(?:found|showed|shows|confirmed|revealed|means)\s+(?:out\s+)?that\s+|"
+    r"\s+since\s+(?=[A-Z]\w+\s+\w+ed\b|\w+\s+lost\b)",
+    re.I,
+)
+_LABEL = re.compile(r"((?:[\w'’-]+\s+){0,6}[\w'’-]+):\s+(\S.*)\Z", re.S)
+_PREPS = word_set(
+    "in at on to from with for by of as under near into after before about out off up down over through per"
+)
+_PRONOUNS = word_set("he she it they this that these those there")
+_DETERMINERS = word_set("the my our his her their its a an this that these those your all each every")
+_GENERIC_ADJECTIVES = word_set(
+    "new current weekly monthly daily annual yearly latest actual own usual regular main whole"
+)
+
+
+@lru_cache(maxsize=20_000)
+def read(text: str, speaker: str = "") -> tuple[Statement, ...]:
+    """The statements of a text; `speaker` is who "I" is (else who stands in front of the text, else "user")."""
+    named, said = spoken_by(text)
+    who = (speaker or named or "user").lower()
+    said = QUOTED.sub(" … ", said)
+    out: list[Statement] = []
+    for number, (start, end) in enumerate(sentences(said)):
+        sentence = said[start:end]
+        asked = is_question(sentence)
+        if len(sentence.split()) <= MAX_WORDS and len(sentence) <= MAX_CHARS:
+            out += _sentence(sentence, who, number, asked, out[-1].subject if out else frozenset())
+    return tuple(out)
+
+
+def _sentence(text: str, who: str, number: int, asked: bool, earlier: frozenset[str]) -> list[Statement]:
+    doubts = {name for name, pattern in DOUBTS.items() if pattern.search(text)}
+    if asked:
+        doubts.add("question")
+    cues = {" ".join(m.split()).lower() for m in CUES.findall(text)}
+    if CORRECTION.search(text):
+        cues.add("correction")
+    for pattern, instead in SHORT:
+        text = pattern.sub(instead, text)
+    lead = _LEAD.match(text)
+    text = text[lead.end() if lead else 0 :]
+    out: list[Statement] = []
+    everything = frozenset(canonical(TOKEN.findall(text)))
+    labelled = _LABEL.match(text)
+    if labelled and not CORRECTION.search(labelled.group(1)):
+        head = [t for t in TOKEN.findall(labelled.group(1)) if t not in ',()"“”']
+        if head and _verb_at(head, [t.lower() for t in head], False) is None:
+            text = f"{labelled.group(1)} is {labelled.group(2)}"
+    for piece in _SPLIT.split(text):
+        tokens = [t for t in TOKEN.findall(piece) if t not in ',()"“”']
+        if len(tokens) < 1:
+            continue
+        found = _clause(tokens, who, out[-1].subject if out else earlier, bool(out))
+        gone = ended(tokens)
+        if found is None and not gone:
+            continue
+        base = found or Statement(frozenset(), "", "", ())
+        own = {name for name in doubts if name == "question" or DOUBTS[name].search(piece)}
+        # What is said in front of all clauses ("If ...") or of the whole, counts for all of them.
+        own |= doubts & {"unreal", "bounded", "past"} if not gone else set()
+        out.append(
+            Statement(
+                base.subject, base.verb, base.prep, base.value, base.negated, base.past, base.passive, base.entity,
+                base.kind, gone, base.context, frozenset(own), frozenset(cues), everything | base.subject, number,
+                tokens[0].lower(), base.target, base.means, base.named, base.listed, base.definite,
+            )
+        )  # fmt: skip
+    return out
+
+
+def _clause(tokens: list[str], who: str, earlier: frozenset[str], later: bool) -> Statement | None:
+    low = [t.lower() for t in tokens]
+    at = _verb_at(tokens, low, later)
+    if at is None:
+        return None
+    context: list[str] = []
+    begin = 0
+    if (low[0] in _PREPS and low[0] != "to") or low[0] in ("during", "since", "throughout", "to"):
+        begin = _subject_start(tokens, low, at)
+        context = [] if low[0] in ("since", "as", "from", "by", "after") else tokens[1:begin]
+    subject_tokens = tokens[begin:at]
+    subject, entity = _subject(subject_tokens, who, earlier)
+    if not subject and subject_tokens[:1] and subject_tokens[0].lower() not in ("there", "it", "they", "someone"):
+        return None
+    if FORMS.get(low[at], ("", ""))[1] == "base" and low[at - 1] not in ("i", "we", "they", "you", *ADVERBS):
+        entity = True  # a plural: "Applications close on Friday"
+    negated = past = passive = False
+    n = at
+    verb = ""
+    while n < len(low):
+        word = low[n]
+        verb_form = FORMS.get(word)
+        if word in ("not", "never") or (word == "no" and low[n + 1 : n + 2] == ["longer"]):
+            negated = True
+        elif verb == "have" and word == "to":
+            verb = ""
+        elif word in MODALS or word in ADVERBS or (word in ("do", "does", "did") and verb_form and n + 1 < len(low)):
+            past = past or word == "did"
+        elif verb_form is not None and (
+            not verb or verb in ("be", "have") or (verb == "get" and verb_form[1] == "past" and word not in SAME)
+        ):
+            bare = verb_form[1] == "base" and word not in SAME and not (verb == "have" and word in ("become", "come"))
+            if (verb == "be" and bare) or (verb == "have" and (bare or verb_form[1] in ("s", "ing"))):
+                break
+            passive = verb in ("be", "get") and verb_form[0] != "be"
+            past = past or (verb_form[1] == "past" and verb == "")
+            verb = verb_form[0]
+        else:
+            break
+        n += 1
+    if not verb:
+        return None
+    rest = tokens[n:]
+    prep = low[n] if n < len(low) and low[n] in _PREPS else ""
+    if verb == "have" and low[n : n + 1] == ["no"]:
+        negated = True
+    value = canonical(rest)
+    by = next((m for m in range(len(rest)) if rest[m].lower() == "by"), None)
+    to = next((m for m in range(len(rest) - 1, -1, -1) if rest[m].lower() in ("to", "into")), None)
+    return Statement(
+        subject, verb, prep, value, negated, past, passive, entity, kind_of(rest), (),
+        frozenset(c for c in canonical(context) if not c[:1].isdigit()),
+        target=() if to is None else canonical(rest[to + 1 :]),
+        means=() if by is None else canonical(rest[by + 1 : by + 3]),
+        named=any(t[:1].isupper() and not WEEKDAY.fullmatch(t) for t in rest) or kind_of(rest) == "name",
+        listed=any(t.lower() in ("and", "or") for t in rest[1:]),
+        definite=bool(rest)
+        and (rest[0].lower() in ("the", "my", "our", "his", "her") or rest[0].endswith(("'s", "’s", "s'"))),
+    )  # fmt: skip
+
+
+def _verb_at(tokens: list[str], low: list[str], later: bool) -> int | None:
+    """Where the first finite verb stands; a word that can be a noun gives way to one that can't, close behind it."""
+    if not low:
+        return None
+    person = low[0] in ("i", "we", "they", "you")
+    for n, word in enumerate(low):
+        form = FORMS.get(word)
+        sure = word in ("is", "are", "was", "were", "am", "has", "had", "does", "did", "do", "have") or word in MODALS
+        if sure:
+            return n
+        if form is None or (n == 0 and not later and form[1] != "past"):
+            continue
+        before = low[n - 1] if n else ""
+        if before in _DETERMINERS or before in _PREPS or (tokens[n][:1].isupper() and n > 0):
+            continue
+        if form[1] == "ing" or (
+            form[1] == "base" and n and word not in SAME and not (person or before.endswith("s") or before in ADVERBS)
+        ):
+            continue
+        behind = next(
+            (m for m in range(n + 1, min(n + 4, len(low))) if low[m] in ("is", "are", "was", "has", "will")), None
+        )
+        if behind is not None and not any(low[m] in _PREPS or low[m] in _DETERMINERS for m in range(n + 1, behind)):
+            return behind
+        return n
+    return None
+
+
+def _subject_start(tokens: list[str], low: list[str], verb: int) -> int:
+    n = verb - 1
+    while n > 0 and low[n] not in _DETERMINERS and low[n] not in _PRONOUNS | {"i", "we"}:
+        if tokens[n][:1].isupper() and not tokens[n - 1][:1].isupper():
+            break
+        n -= 1
+    return max(n, 0) if n else verb
+
+
+def _subject(tokens: list[str], who: str, earlier: frozenset[str]) -> tuple[frozenset[str], bool]:
+    """Whom a clause is about, and whether that is a thing ("the X", "Anna's X") rather than a person."""
+    if not tokens:
+        return earlier, False
+    low = [t.lower() for t in tokens if t.lower() not in ADVERBS or t.lower() in ("all", "each", "both")]
+    if not low:
+        return earlier, False
+    if low[0] in ("i", "we", "me") and len(low) == 1:
+        return frozenset({who}), False
+    if low[0] in ("it", "he", "she", "they", "that", "this") and len(low) == 1:
+        return earlier, False
+    mine = low[0] in ("my", "mine")
+    kept = [t for t in tokens if t.lower() not in _GENERIC_ADJECTIVES]
+    found = set(canonical(kept))
+    if mine and found:
+        found.add(who)
+    entity = (
+        low[0] in _DETERMINERS
+        or any(t.endswith(("'s", "’s", "s'", "s’")) for t in tokens)
+        or not tokens[0][:1].isupper()
+    )
+    return frozenset(found), entity or len(tokens) > 2

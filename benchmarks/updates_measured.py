@@ -1,0 +1,75 @@
+"""Consolidation by rules on labelled pairs (benchmarks/updates): does it close what is out of date, and nothing else?
+
+Each pair is a memory of its own in which both records are archived and the strategy runs as a job. Stale-leak: of the
+updates, those in which the record that no longer holds is open afterwards (or another one was closed); false-retire: of
+the related pairs, those in which anything was closed, merged ones included. Intervals are Wilson's (1927), 95 %.
+
+    python benchmarks/updates_measured.py --half open          (rates by kind too)
+    python benchmarks/updates_measured.py --half frozen        (the figures that are published)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from agentmem.memory import Memory
+from agentmem.reflection import reflect
+
+DATA = Path(__file__).parent / "updates"
+Z = 1.959964
+
+
+def wilson(found: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a rate."""
+    if of == 0:
+        return 0.0, 1.0
+    rate = found / of
+    middle = (rate + Z * Z / (2 * of)) / (1 + Z * Z / of)
+    half = Z / (1 + Z * Z / of) * math.sqrt(rate * (1 - rate) / of + Z * Z / (4 * of * of))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def outcome(row: dict[str, Any], spec: str) -> bool:
+    """Whether the strategy did what the label says."""
+    with Memory(":memory:", embedder="hash") as memory:
+        refs = []
+        for side in ("first", "second"):
+            said = row[side]
+            text = f"{said['speaker']}: {said['text']}" if said["speaker"] else said["text"]
+            refs.append(memory.archive(text, valid_from=said["at"]).ref)
+        reflect(memory, spec)
+        held = {p.ref for p in memory.records.archival.after(0) if p.valid_to is None and p.superseded_by is None}
+    wanted = {"first": {refs[0]}, "second": {refs[1]}, "both": set(refs)}[row["holds"]]
+    return held == wanted
+
+
+def main() -> None:
+    """Measure one half and print its rates."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--half", choices=("open", "frozen"), required=True)
+    parser.add_argument("--strategy", default="consolidate")
+    args = parser.parse_args()
+    wrong: dict[str, list[bool]] = defaultdict(list)
+    kinds: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for line in (DATA / f"{args.half}.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        missed = not outcome(row, args.strategy)
+        wrong[row["label"]].append(missed)
+        kinds[row["label"], row["kind"]].append(missed)
+    for label, name in (("update", "stale-leak"), ("related", "false-retire")):
+        bad, of = sum(wrong[label]), len(wrong[label])
+        low, high = wilson(bad, of)
+        print(f"{name:12} {bad:3d} of {of:3d}  {100 * bad / max(of, 1):5.1f} %  [{100 * low:.1f}, {100 * high:.1f}]")
+    if args.half == "open":
+        for (label, kind), found in sorted(kinds.items()):
+            if any(found):
+                print(f"  {label:8} {kind:16} {sum(found)} of {len(found)}")
+
+
+if __name__ == "__main__":
+    main()
