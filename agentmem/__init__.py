@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 if TYPE_CHECKING:
     from agentmem.agent import Agent
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentmem.errors import AgentMemError
     from agentmem.memory import Memory
     from agentmem.pool import AgentPool
+    from agentmem.reflection.job import reflect
     from agentmem.reports import IngestReport
     from agentmem.types import Citation, Draft, Hit, Message, Page, Passage, Prompt, Reply, ReplyChunk
 
@@ -43,6 +44,7 @@ _HOMES = {
     "Prompt": "types",
     "Reply": "types",
     "ReplyChunk": "types",
+    "reflect": "reflection.job",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "Prompt",
     "Reply",
     "ReplyChunk",
+    "reflect",
 ]
 
 

@@ -7,19 +7,19 @@ import sys
 
 import typer
 
-from agentmem import commands_cap, commands_memory, commands_model, commands_store
+from agentmem import commands_cap, commands_jobs, commands_memory, commands_model, commands_reflect, commands_store
 from agentmem.cli_options import app
 from agentmem.errors import AgentMemError, ConfigError, InvalidInputError, UnknownNameError
 
 # They add themselves to the application when they are imported.
-COMMANDS = (commands_memory, commands_store, commands_model, commands_cap)
+COMMANDS = (commands_memory, commands_store, commands_reflect, commands_jobs, commands_model, commands_cap)
 
 
 def fail(error: AgentMemError) -> int:
     """Say what went wrong on standard error; the exit code."""
     typer.echo(f"error: {error}", err=True)
     wrong_option = isinstance(error, ConfigError) and not isinstance(error, InvalidInputError)
-    wrong_name = isinstance(error, UnknownNameError) and error.kind in ("backend", "embedder")
+    wrong_name = isinstance(error, UnknownNameError) and error.kind in ("backend", "embedder", "strategy")
     return 2 if wrong_option or wrong_name else 1
 
 

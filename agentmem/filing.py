@@ -160,11 +160,12 @@ def _remembered(masked: str, original: str) -> str:
     return content if len(words(content)) > 1 else ""
 
 
-def _same(a: str, b: str) -> bool:
+def same_text(a: str, b: str) -> bool:
+    """Whether two texts differ in case and white space at most."""
     return " ".join(a.casefold().split()) == " ".join(b.casefold().split())
 
 
-def _slot_key(slot: str) -> str:
+def slot_key(slot: str) -> str:
     """A slot's name for comparing, whichever English it is spelt in."""
     return " ".join(slot.casefold().replace("color", "colour").replace("favorite", "favourite").split())
 
@@ -175,8 +176,8 @@ def _settled(facts: list[Fact]) -> list[Fact]:
     for fact in facts:
         kept = []
         for f in out:
-            same_slot = _slot_key(f.slot) == _slot_key(fact.slot)
-            again = _same(f.value, fact.value) and (same_slot or f.slot == _OPPOSITE.get(fact.slot))
+            same_slot = slot_key(f.slot) == slot_key(fact.slot)
+            again = same_text(f.value, fact.value) and (same_slot or f.slot == _OPPOSITE.get(fact.slot))
             replaced = fact.single and not fact.ended and same_slot
             if not (again or replaced):
                 kept.append(f)
@@ -188,7 +189,8 @@ def _line(slot: str, value: str) -> str:
     return f"{slot}: {value}"
 
 
-def _ended_line(fact: Fact) -> str:
+def ended_line(fact: Fact) -> str:
+    """The line that says that a fact ended."""
     if fact.slot == "Diet":
         return f"No longer {fact.value}"
     return f"No longer {fact.slot[0].lower()}{fact.slot[1:]}: {fact.value}"
@@ -212,19 +214,41 @@ def _compare(fact: Fact, value: str) -> Filing | None:
     """What to do about a fact, given the block's value."""
     lines = [line for line in value.split("\n") if line.strip()]
     parts = [(line, *_bare(line).partition(":")[::2]) for line in lines]
-    held = [(line, said) for line, slot, said in parts if said and _slot_key(slot) == _slot_key(fact.slot)]
+    held = [(line, said) for line, slot, said in parts if said and slot_key(slot) == slot_key(fact.slot)]
     new = _line(fact.slot, fact.value)
     if fact.ended:
-        gone = [line for line, said in held if _same(said, fact.value)]
-        return _replacement(value, gone[0], _ended_line(fact)) if gone else None
-    if any(_same(said, fact.value) for _, said in held):
+        gone = [line for line, said in held if same_text(said, fact.value)]
+        return _replacement(value, gone[0], ended_line(fact)) if gone else None
+    if any(same_text(said, fact.value) for _, said in held):
         return None
-    against = [_ended_line(fact)]
+    against = [ended_line(fact)]
     if fact.slot in _OPPOSITE:
         against.append(_line(_OPPOSITE[fact.slot], fact.value))
     old = [held[-1][0]] if fact.single and held else []
-    old += [line for line in lines if any(_same(_bare(line), a) for a in against)]
+    old += [line for line in lines if any(same_text(_bare(line), a) for a in against)]
     return (_replacement(value, old[0], new) if old else None) or Filing("append", new, LABEL)
+
+
+def own_words(text: str) -> str:
+    """A text at the same length with what its writer only repeats made blank: code, quoted lines and words, and
+    sentences that say what somebody else said."""
+    masked = _hide(text).replace(_MASK, " ")
+    for start, end in sentences(masked):
+        if _REPORTED.search(masked, start, end):
+            masked = masked[:start] + " " * (end - start) + masked[end:]
+    return masked
+
+
+def stated(text: str) -> list[Fact]:
+    """The facts that the rules read in a text, in order, a later one in place of an earlier one of its slot; what it
+    asks to remember is not among them."""
+    masked = _hide(text)
+    facts: list[Fact] = []
+    for start, end in sentences(masked):
+        readable, written = masked[start:end], text[start:end]
+        if not is_question(readable) and len(words(readable)) <= MAX_WORDS and not _remembered(readable, written):
+            facts += _facts(readable, written)
+    return _settled(facts)
 
 
 def apply_to(value: str, filing: Filing) -> str:
@@ -251,7 +275,7 @@ def file_statements(text: str, blocks: Sequence[Block]) -> list[Filing]:
         content = _remembered(readable, written)
         if not content:
             facts += _facts(readable, written)
-        elif not any(_same(content, _bare(line)) for line in value.split("\n")):
+        elif not any(same_text(content, _bare(line)) for line in value.split("\n")):
             filing = Filing("archive", content, tags=("remembered",))
             archived += [filing] if filing not in archived else []
     if block is not None and block.read_only:

@@ -27,11 +27,13 @@ HELP = """\
 /core           the core-memory blocks; /core LABEL TEXT adds a line
 /search TEXT    look something up
 /why            the last page-in: what was found, and why
+/reflect        learn from what is stored, by rules; /reflect STRATEGY ... runs these
+/undo           take back the last job of /reflect; /undo JOB that one
 /export FILE    a full archive of this agent
 /help           this list
 /quit           end (or Ctrl-D)
 Alt-Enter begins a new line; Ctrl-C stops a reply."""
-COMMANDS = ("/context", "/core", "/search", "/why", "/export", "/help", "/quit")
+COMMANDS = ("/context", "/core", "/search", "/why", "/reflect", "/undo", "/export", "/help", "/quit")
 
 
 def run(agent: Agent, *, as_json: bool) -> None:
@@ -157,7 +159,7 @@ class Chat:
         name = line.split()[0]
         if name in ("/quit", "/exit"):
             return False
-        hint = "agentmem context, search, stats and export do it with --json"
+        hint = "agentmem context, search, stats, reflect, undo and export do it with --json"
         print(output.dumps({"error": f"{name} is a command of the chat for people", "hint": hint}), flush=True)  # noqa: T201
         return True
 
@@ -205,6 +207,8 @@ class Chat:
             "/core": self.core,
             "/search": self.search,
             "/why": lambda _: self.why(),
+            "/reflect": self.reflect,
+            "/undo": self.undo,
             "/export": self.export,
         }
         if name not in actions:
@@ -262,6 +266,18 @@ class Chat:
         if self.last.confidence is not None:
             stated = "abstained" if self.last.abstained else "answered"
             self.out.print(f"{stated} at confidence {self.last.confidence:.2f}")
+
+    def reflect(self, rest: str) -> None:
+        """Run strategies by rules. The chat's lock is on the chat alone: a job of another process is told of."""
+        from agentmem.repl_reflect import reflect_here
+
+        reflect_here(self.memory, rest, self.out.print)
+
+    def undo(self, rest: str) -> None:
+        """Take back a job."""
+        from agentmem.repl_reflect import undo_here
+
+        undo_here(self.memory, rest, self.out.print)
 
     def export(self, rest: str) -> None:
         """Write an archive."""

@@ -8,8 +8,10 @@ All are asked the same questions with the same budgets:
 - *all@5, all@10*: all evidence is among the best hits of `Memory.search` (a derived passage is no evidence, and takes
   its place);
 - *page-in 512, 2048*: all evidence stands whole in `Memory.page_in`; *shown*: whole or in part;
-- *F1*: LoCoMo's token F1 of the extractive agent's answer, over questions that have one; *declined*: of those of
-  category 5, which can't be answered.
+- *F1*: LoCoMo's token F1 of the extractive agent's answer, over questions that have one (of LongMemEval: a short one);
+  *declined*: of those of category 5, which can't be answered.
+
+Where a strategy changes nothing of a conversation, its results are those of none, and are not measured again.
 
 Per cents with 95 % bootstrap intervals over questions; differences to none are paired. A strategy *helps* where a
 difference's whole interval is above 0, and *harms* where it is below. Cost: seconds, model calls (none by rules) and
@@ -29,12 +31,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentmem import Agent, Memory
-from agentmem.cap_scores import gold_f1
+from agentmem.cap_scores import f1_tokens, gold_f1
 from agentmem.reflection import reflect
 from agentmem.reflection.strategies import DEFAULT, STRATEGIES, make_strategy
 from agentmem.registry import make_embedder
 from benchmarks import machine, report, retrieval_longmemeval
-from benchmarks.measures import Scores, differences, inside, ranked, summary
+from benchmarks.measures import Mean, Scores, differences, inside, ranked, summary
 from benchmarks.retrieval_locomo import ADVERSARIAL, lines
 from benchmarks.stores import Progress, Results, fingerprint, ingest_fingerprint, ingested, kept_embedder
 
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from agentmem.protocols import Embedder
 
 NONE, ON = "none", "+default"
+LONGEST_ANSWER = 16
+"""Of LongMemEval's, in tokens: longer ones are descriptions of a good answer."""
 TOKENS = (512, 2048)
 MEASURES = ("all@5", "all@10", *(f"page-in {t}" for t in TOKENS), *(f"shown {t}" for t in TOKENS), "F1")
 
@@ -77,7 +81,9 @@ def longmemeval(folder: Path, every: int) -> Iterator[tuple[str, list[Question],
     questions, sessions = retrieval_longmemeval.load(folder)
     for q in [q for q in questions if retrieval_longmemeval.evidence(q)[0]][::every]:
         turns = tuple(retrieval_longmemeval.evidence(q)[0])
-        asked = Question(q["id"], q["query"], q.get("at"), turns, "", 0)
+        answer = str(q["answer"])
+        short = answer if len(f1_tokens(answer)) <= LONGEST_ANSWER else ""
+        asked = Question(q["id"], q["query"], q.get("at"), turns, short, 0)
         yield f"longmemeval-{q['id']}", [asked], list(retrieval_longmemeval.messages(q, sessions))
 
 
@@ -161,7 +167,13 @@ class Run:
             copied(self._stores / f"{name}.db", path)
             with Memory(path, embedder=self._embedder) as memory:
                 if self.arms[arm]:
-                    self._kept.add({"id": f"cost {name} {arm}", **self._reflected(memory, arm, len(messages))})
+                    cost = self._reflected(memory, arm, len(messages))
+                    self._kept.add({"id": f"cost {name} {arm}", **cost})
+                    if not cost["applied"]:
+                        for q in left:
+                            self._kept.add({**self._kept.found[f"{q.id} {NONE}"], "id": f"{q.id} {arm}"})
+                            progress.step(f"{name}, {arm}")
+                        return
                 memory.catch_up()
                 agent = Agent(memory)
                 for q in left:
@@ -191,8 +203,8 @@ def verdicts(name: str, paired: Mapping[str, Mapping[str, Any]], arms: Sequence[
     rows = []
     for arm in [a for a in arms if a != NONE]:
         # `differences` says none minus the arm.
-        helped = [f"{m} {-d.mean:+.1f}" for m, d in paired[arm].items() if d.high < 0]
-        harmed = [f"{m} {-d.mean:+.1f}" for m, d in paired[arm].items() if d.low > 0]
+        helped = [f"{m} {0.0 - d.mean:+.1f}" for m, d in paired[arm].items() if d.high < 0]
+        harmed = [f"{m} {0.0 - d.mean:+.1f}" for m, d in paired[arm].items() if d.low > 0]
         shown = {"helps": ", ".join(helped) or "nothing", "harms": ", ".join(harmed) or "nothing"}
         rows.append({"data": name, "strategy": arm, **shown})
     return rows
@@ -240,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             columns = [m for m in (*MEASURES, "declined") if m in means_of[name][NONE]]
             tables[f"{name}: with each strategy"] = report.rows({name: means_of[name]}, columns)
             flipped = {
-                arm: {m: type(d)(-d.mean, -d.high, -d.low, d.count) for m, d in found.items()}
+                arm: {m: Mean(0.0 - d.mean, 0.0 - d.high, 0.0 - d.low, d.count) for m, d in found.items()}
                 for arm, found in paired_of[name].items()
             }
             tables[f"{name}: minus none"] = report.rows({name: flipped}, columns, sign="+")

@@ -104,6 +104,8 @@ def main() -> None:
         "  agentmem ingest demos/history.jsonl --agent friends        the same history, then:\n"
         '  agentmem ask "Where does Mara live now?" --agent friends --no-store\n'
         '  agentmem search "the boat" --agent friends --explain       what is found, and why\n'
+        "  agentmem reflect --agent friends --dry-run                 what reflection would change\n"
+        "  python -m demos.reflection_strategy                        a reflection strategy of one's own\n"
         "  make test"
     )
 

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from agentmem.reflection.changes import AddPassage, Change, ClosePassage, EditBlock, Rate, SetKeys
     from agentmem.reflection.job import reflect
     from agentmem.reflection.outcome import Applied, JobReport, Undone
+    from agentmem.reflection.ray_workers import reflect_on_ray
     from agentmem.reflection.strategy import Ask, Propose, Said, Strategy
+    from agentmem.reflection.trajectories import Call, record_outcome
     from agentmem.reflection.undoing import undo
     from agentmem.reflection.view import View
+    from agentmem.reflection.workers import reflect_agents
 
 _HOMES = {
     "AddPassage": "changes",
     "Applied": "outcome",
     "Ask": "strategy",
     "Budget": "budget",
+    "Call": "trajectories",
     "Change": "changes",
     "ClosePassage": "changes",
     "EditBlock": "changes",
@@ -35,7 +39,10 @@ _HOMES = {
     "Strategy": "strategy",
     "Undone": "outcome",
     "View": "view",
+    "record_outcome": "trajectories",
     "reflect": "job",
+    "reflect_agents": "workers",
+    "reflect_on_ray": "ray_workers",
     "undo": "undoing",
 }
 
@@ -44,6 +51,7 @@ __all__ = [
     "Applied",
     "Ask",
     "Budget",
+    "Call",
     "Change",
     "ClosePassage",
     "EditBlock",
@@ -56,7 +64,10 @@ __all__ = [
     "Strategy",
     "Undone",
     "View",
+    "record_outcome",
     "reflect",
+    "reflect_agents",
+    "reflect_on_ray",
     "undo",
 ]
 

@@ -27,6 +27,7 @@ from agentmem.reflection.view import View
 if TYPE_CHECKING:
     from agentmem.memory import Memory
     from agentmem.protocols import Backend
+    from agentmem.store.jobs import JobRow
 
 BATCH_SIZE = 64
 Review = Callable[[str, str, Sequence[Change]], Sequence[bool]]
@@ -121,7 +122,7 @@ class _Run:
         self._reports: list[StrategyReport] = []
         self._state: Literal["done", "stopped"] = "done"
         self._reason = ""
-        interrupted = None if dry_run else memory.records.jobs.running()
+        interrupted = None if dry_run else self._interrupted()
         self._job: int | None = interrupted.id if interrupted is not None else None
         self._resumed = interrupted is not None
         self._asked: Asked | None = None
@@ -190,6 +191,17 @@ class _Run:
         self._say("ended", state=state, reason=self._reason, job=job)
         return found
 
+    def _interrupted(self) -> JobRow | None:
+        """The killed job that this one goes on with: of the same strategies and model. Another stands as it is."""
+        jobs = self._memory.records.jobs
+        found = jobs.running()
+        if found is None or (found.strategies, found.backend) == (self._names, self._backend):
+            return found
+        report = {"reason": "it was killed, and another job began", "strategies": {}}
+        with self._memory.store.write():
+            jobs.end(found.id, "stopped", report, self._memory.clock())
+        return None
+
     def _start(self, strategy: Strategy, form: Form) -> None:
         name = f"reflect:{strategy.name}/{form}"
         cursor = None if self._again else self._memory.records.journal.get_cursor(name)
@@ -216,6 +228,7 @@ class _Run:
         assert current is not None
         name, memory = current.strategy.name, self._memory
         current.rejected += step.rejected
+        current.proposals += step.proposals
         if self._dry:
             found = planned(name, step.changes, len(current.changes) + 1)
         elif step.changes:
@@ -247,7 +260,7 @@ class _Run:
             StrategyReport(
                 current.strategy.name, current.form, current.estimate, cost.calls, cost.prompt_tokens,
                 cost.completion_tokens, cost.cached_tokens, cost.reused, tuple(current.rejected),
-                tuple(current.changes),
+                tuple(current.changes), tuple(current.proposals),
             )
         )  # fmt: skip
 
@@ -264,6 +277,7 @@ class _Current:
         )  # fmt: skip
         self.cost = Cost()
         self.rejected: list[str] = []
+        self.proposals: list[str] = []
         self.changes: list[Applied] = []
 
 

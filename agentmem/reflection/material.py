@@ -20,7 +20,7 @@ DATA_RULE = (
 )
 """Stands in the instruction of every request that has records in it."""
 _SPACE = re.compile(r"\s+")
-_OWN_MARK = re.compile(r"<(?=/?records>)")
+_OWN_MARK = re.compile(r"<(?=\s*/?\s*records\s*>)", re.IGNORECASE)
 MAX_CHARS = 2000
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agentmem.reflection.budget import Estimate
-from agentmem.reflection.changes import Change, to_json
+from agentmem.reflection.changes import Change, of_json, to_json
 
 if TYPE_CHECKING:
     from agentmem.reflection.strategy import Form
@@ -36,12 +36,17 @@ class Applied:
             "made": self.made, "change": to_json(self.change),
         }  # fmt: skip
 
+    @classmethod
+    def of_dict(cls, value: Mapping[str, Any]) -> Self:
+        """What `to_dict` wrote; `before` is not in it."""
+        return cls(**{**value, "change": of_json(value["change"])})
+
 
 @dataclass(frozen=True, slots=True)
 class StrategyReport:
     """What one strategy did for one agent. `estimate` was known before; `calls`, `prompt_tokens`, `completion_tokens`
     and `cached_tokens` (None: the backend does not say) are what it cost; `reused` answers came from an earlier, killed
-    run. `rejected` are reasons why parts of answers were not taken."""
+    run. `rejected` are reasons why parts of answers were not taken; `proposals` what is left to a person to do."""
 
     name: str
     form: Form
@@ -53,6 +58,7 @@ class StrategyReport:
     reused: int = 0
     rejected: tuple[str, ...] = ()
     changes: tuple[Applied, ...] = ()
+    proposals: tuple[str, ...] = ()
 
     def count(self, fate: Fate) -> int:
         """How many changes had a fate."""
@@ -87,11 +93,24 @@ class JobReport:
                     "name": s.name, "form": s.form, "estimate": asdict(s.estimate), "calls": s.calls,
                     "prompt_tokens": s.prompt_tokens, "completion_tokens": s.completion_tokens,
                     "cached_tokens": s.cached_tokens, "reused": s.reused, "rejected": list(s.rejected),
-                    "changes": [c.to_dict() for c in s.changes],
+                    "changes": [c.to_dict() for c in s.changes], "proposals": list(s.proposals),
                 }
                 for s in self.strategies
             ],
         }  # fmt: skip
+
+    @classmethod
+    def of_dict(cls, value: Mapping[str, Any]) -> Self:
+        """What `to_dict` wrote: seconds are rounded there, and the changes' `before` is left out."""
+        strategies = tuple(
+            StrategyReport(**{
+                **s, "estimate": Estimate(**s["estimate"]), "rejected": tuple(s["rejected"]),
+                "changes": tuple(Applied.of_dict(c) for c in s["changes"]),
+                "proposals": tuple(s.get("proposals", ())),
+            })
+            for s in value["strategies"]
+        )  # fmt: skip
+        return cls(**{**value, "strategies": strategies})
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,11 +45,12 @@ class Ask:
 class Propose:
     """Changes that belong together, and how far the strategy has come with them: both are written in one transaction,
     or nothing is. A list of `Applied`, one a change, is sent back. `cursor` is a value of JSON, None: as before.
-    `rejected` are reasons why parts of answers were not taken."""
+    `rejected` are reasons why parts of answers were not taken; `proposals` what a person might do who is told."""
 
     changes: tuple[Change, ...] = ()
     cursor: Any = None
     rejected: tuple[str, ...] = ()
+    proposals: tuple[str, ...] = ()
 
 
 Step = Ask | Propose
@@ -91,8 +92,8 @@ def ask(requests: Sequence[Request]) -> Generator[Step, Any, list[Said]]:
 
 
 def propose(
-    changes: Sequence[Change], cursor: Any = None, rejected: Sequence[str] = ()
+    changes: Sequence[Change], cursor: Any = None, rejected: Sequence[str] = (), proposals: Sequence[str] = ()
 ) -> Generator[Step, Any, list[Applied]]:
     """`outcomes = yield from propose(changes, cursor)`."""
-    found: list[Applied] = yield Propose(tuple(changes), cursor, tuple(rejected))
+    found: list[Applied] = yield Propose(tuple(changes), cursor, tuple(rejected), tuple(proposals))
     return found

@@ -87,6 +87,11 @@ class View:
         """The core blocks."""
         return self._memory.records.journal.blocks()
 
+    def block_edits(self, label: str) -> list[Mapping[str, Any]]:
+        """The edits of a block, oldest first: `op`, the text `before` and `after`, by whom (`actor`: "user", "tool",
+        "reflect:j1", "undo:j1") and when (`at`, ISO 8601)."""
+        return list(self._memory.records.journal.block_edits(label))
+
     def search(self, query: str, *, top_k: int = 10, tier: str = "all") -> list[Hit]:
         """The best records of the view for a query."""
         hits = self._memory.search(query, top_k=top_k, tier=tier)

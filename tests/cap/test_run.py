@@ -57,7 +57,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pat
     told: list[tuple[int, int]] = []
     made = plan(load(*write(folder, MESSAGES, QUESTIONS)), backend=ExtractiveBackend())
     report = run(made, folder / "out", progress=lambda done, total: told.append((done, total)))
-    assert told == [(n, 28) for n in range(29)]
+    steps = 4 * len(RUNGS)
+    assert told == [(n, steps) for n in range(steps + 1)]
     return report, folder / "out"
 
 
@@ -199,9 +200,9 @@ def test_without_an_embedder_the_dense_rung_is_left_out(small: Data, tmp_path: P
 
 def test_names_of_rungs() -> None:
     assert rung_names("bm25, Agentmem,no-memory,no memory") == (NO_MEMORY, BM25, AGENTMEM)
-    assert rung_names("compression,dense,full") == (FULL, DENSE, COMPRESSION)
+    assert rung_names("reflection,compression,dense,full") == (FULL, DENSE, COMPRESSION, REFLECTION)
     assert rung_names(",".join(RUNGS)) == RUNGS
-    for wrong in ("reflection", "", ",", "BM25, BM26"):
+    for wrong in ("reflections", "", ",", "BM25, BM26"):
         with pytest.raises(ConfigError, match="rungs"):
             rung_names(wrong)
 

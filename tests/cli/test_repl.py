@@ -140,7 +140,7 @@ def test_the_commands(terminal: Terminal, tmp_path: Path) -> None:
     chat = terminal
     chat.say("/help")
     help_ = chat.until("Alt-Enter")
-    for name in ("/context", "/core", "/search", "/why", "/export", "/help", "/quit"):
+    for name in ("/context", "/core", "/search", "/why", "/reflect", "/undo", "/export", "/help", "/quit"):
         assert name in help_
     chat.say("/core human Likes green tea.")
     assert "Likes green tea." in chat.until("Likes green tea.\n")
@@ -154,7 +154,8 @@ def test_the_commands(terminal: Terminal, tmp_path: Path) -> None:
     chat.say("/why")
     chat.until("nothing was paged in for the last message")
     chat.say("/fly away")
-    assert "/quit" in chat.until("unknown command /fly; there are: /context /core /search /why /export /help /quit")
+    names = "/context /core /search /why /reflect /undo /export /help /quit"
+    assert "/quit" in chat.until(f"unknown command /fly; there are: {names}")
     chat.say(f"/export {tmp_path / 'a.jsonl'}")
     chat.until("written to")
     lines = (tmp_path / "a.jsonl").read_text().splitlines()

@@ -189,6 +189,23 @@ def test_a_killed_job_goes_on_under_its_number_and_asks_nothing_twice(memory_fac
     assert [c.number for c in changes] == list(range(1, len(changes) + 1))
 
 
+def test_another_job_does_not_take_a_killed_one_up(memory: Memory) -> None:
+    def hook(name: str) -> None:
+        if name == "reflect.committed":
+            raise Crash
+
+    crashpoints.install(hook)
+    with pytest.raises(Crash):
+        reflect(memory, Notes(), backend=model())
+    crashpoints.install(None)
+    (other,) = reflect(memory, Misused(Rate("m1", 5, 2)))
+    assert (other.job, other.resumed) == ("j2", False)
+    assert [j.state for j in memory.records.jobs.all()] == ["stopped", "done"]
+    (rest,) = reflect(memory, Notes(), backend=model())
+    assert rest.job == "j3" and len(notes(memory)) == 3
+    assert [undo(memory, j).kept for j in ("j3", "j2", "j1")] == [(), (), ()]
+
+
 def test_the_second_job_is_told_who_holds_the_agent(memory: Memory, memory_factory: Make) -> None:
     with held(memory):
         with pytest.raises(StoreBusyError, match=r"process \d+ on .* since 2023"):
