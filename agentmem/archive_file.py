@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError
+from agentmem.indexing import set_keys
 from agentmem.times import format_time, parse_time
 from agentmem.types import Block, Earlier, Epoch, Message, Passage, Tier, ToolCall
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 BATCH = 500
+CURSORS = "reflect:"
+"""Cursors that go with the records: how far reflection has come. The jobs themselves stay with their file."""
 
 
 def _message(m: Message) -> dict[str, Any]:
@@ -80,6 +83,10 @@ def _rows(memory: Memory) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
     for tier, number, importance, used in records.uses.all():
         yield {"type": "use", "tier": tier, "id": number, "importance": importance, "used_utc": used}
+    for tier, number, keys in records.keys.all():
+        yield {"type": "keys", "tier": tier, "id": number, "keys": list(keys)}
+    for name, value in records.journal.cursors(CURSORS):
+        yield {"type": "cursor", "name": name, "value": value}
     for event in records.journal.events():
         yield {"type": "event", "number": event.number, "kind": event.kind, "at": format_time(event.at),
                "payload": event.payload}  # fmt: skip
@@ -105,6 +112,7 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
             messages: list[Message] = []
             passages: list[Passage] = []
             uses: list[tuple[Tier, int, int | None, float | None]] = []
+            further: list[tuple[Tier, int, list[str]]] = []
             for number, line in enumerate((x for x in lines if x.strip()), 1):
                 try:
                     row = json.loads(line)
@@ -118,6 +126,8 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
                     elif kind == "use":
                         used = None if row["used_utc"] is None else float(row["used_utc"])
                         uses.append((Tier(row["tier"]), int(row["id"]), row["importance"], used))
+                    elif kind == "keys":
+                        further.append((Tier(row["tier"]), int(row["id"]), [str(k) for k in row["keys"]]))
                     elif kind == "end":
                         ended = _ends(row, number, digest.hexdigest())
                     else:
@@ -134,6 +144,8 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
             records.archival.restore(passages)
             for use in uses:
                 _restore_use(memory, *use)
+            for keys in further:
+                set_keys(records, *keys, memory.clock())
             records.set_counters(counters)
             memory.log("import", {"messages": len(messages), "passages": len(passages)})
             crash_point("import.before_commit")
@@ -194,6 +206,8 @@ def _read_journal(memory: Memory, kind: str, row: Mapping[str, Any]) -> None:
             tuple(Earlier(*c) for c in row.get("compressed", ())),
         )  # fmt: skip
         journal.start_epoch(epoch, row["reason"])
+    elif kind == "cursor" and str(row["name"]).startswith(CURSORS):
+        journal.put_cursor(row["name"], row["value"], memory.clock())
     elif kind == "event":
         journal.restore_event(int(row["number"]), row["kind"], row["at"], row["payload"])
     else:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from agentmem import matching
-from agentmem.keys import CONTEXT_PART, SENTENCE_PART, follows
+from agentmem.keys import CONTEXT_PART, KEY_PART, SENTENCE_PART, follows
 from agentmem.questions import Question, tells_of_oneself
 from agentmem.ranking import Signals
 from agentmem.terms import term_number
@@ -29,6 +29,10 @@ PASSAGES = 200
 VECTORS_A_RECORD = {"recall": 4, "archival": 2}
 NEIGHBOURS_OF = 30
 """The neighbours of so many lexical hits are looked at too: answers stand beside what they answer."""
+SUMMARIES = "summary-tree"
+"""The tag of passages that are an index over messages (`agentmem.reflection.summaries`): they are found only by it."""
+WHOLE_LEAVES = 3
+"""All messages under so many of the summaries that fit best are looked at."""
 DAY_S = 86_400.0
 WEEK_DAYS = 7.0
 
@@ -100,6 +104,11 @@ def messages(
     ids = set(nearest) | {i for i, _ in lexical[:pool]} | set(exact)
     near = {n for i, _ in lexical[:NEIGHBOURS_OF] for n in (i - 1, i + 1)} - ids
     ids |= set(within.kept(sorted(near)))
+    # A summary tells of what was said later, too.
+    fits = _leaves(store, sorted(ids), query) if until is None else {}
+    best = sorted(fits, key=lambda p: (-fits[p], p))[:WHOLE_LEAVES]
+    under = {int(s[1:]) for p in store.archival.get(best) for s in p.sources}
+    ids |= set(within.kept(sorted(under - ids)))
     # What goes before and after them is read for its words, and is no candidate.
     around = store.recall.get(sorted(ids | {i - 1 for i in ids} | {i + 1 for i in ids}))
     read = {m.id: m for m in around if until is None or utc_seconds(m.at) <= until}
@@ -143,6 +152,7 @@ def messages(
         asked_assistant=assistant * question.asks_assistant,
         other_side=assistant * (not question.asks_assistant),
         exact=np.array([exact.get(i, 0.0) for i in chosen], float),
+        summary=_summary(store, chosen, fits),
         **columns,
     )
     return Candidates(
@@ -187,6 +197,7 @@ def passages(store: AgentStore, query: Query, within: Selection, *, pool: int, e
         asked_assistant=zeros,
         other_side=zeros,
         exact=np.array([exact.get(i, 0.0) for i in chosen], float),
+        summary=np.full(len(found), np.nan),
         **(_columns(store, "archival", chosen, query, nearest) | said),
     )
     return Candidates(tuple(f"p{i}" for i in chosen), signals, {}, tuple(f"p{i}" for i, _ in lexical))
@@ -259,8 +270,8 @@ def _columns(
     query: Query,
     known: Mapping[int, Sequence[tuple[int, float]]] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Cosines of the keys: the best of the record's own, the whole's, and the one with the message before it. `known`
-    spares reading the vectors of records of which the whole was found."""
+    """Cosines of the keys: the best of the record's own and further ones, the whole's, and the one with the message
+    before it. `known` spares reading the vectors of records of which the whole was found."""
     import numpy as np
 
     found = {name: np.full(len(ids), -np.inf) for name in ("dense", "whole", "context")}
@@ -277,12 +288,29 @@ def _columns(
             ]
         )
         for name, kept in (
-            ("whole", parts < SENTENCE_PART), ("dense", parts < CONTEXT_PART), ("context", parts == CONTEXT_PART)
+            ("whole", parts < SENTENCE_PART), ("dense", (parts < CONTEXT_PART) | (parts >= KEY_PART)),
+            ("context", parts == CONTEXT_PART)
         ):  # fmt: skip
             np.maximum.at(found[name], at[kept], cosines[kept])
         # What goes on from nothing is its own context.
         found["context"] = np.where(np.isinf(found["context"]), found["whole"], found["context"])
     return {name: np.where(np.isinf(values), np.nan, values) for name, values in found.items()}
+
+
+def _leaves(store: AgentStore, messages: Sequence[int], query: Query) -> dict[int, float]:
+    """The summaries (passage ids) that messages stand under, each with its cosine."""
+    over = store.archival.over(SUMMARIES, messages) if query.vector is not None else {}
+    ids = sorted(set(over.values()))
+    whole = _columns(store, "archival", ids, query)["whole"].tolist() if ids else []
+    return {i: cosine for i, cosine in zip(ids, whole, strict=True) if cosine == cosine}
+
+
+def _summary(store: AgentStore, messages: Sequence[int], fits: Mapping[int, float]) -> NDArray[np.float64]:
+    """The cosine of the summary that each message stands under, shape (len(messages),); NaN where there is none."""
+    import numpy as np
+
+    over = store.archival.over(SUMMARIES, messages) if fits else {}
+    return np.array([fits.get(over.get(i, 0), np.nan) for i in messages], np.float64)
 
 
 def _said(

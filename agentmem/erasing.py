@@ -1,8 +1,9 @@
 """Erasing for good: a record, what was derived from it, its vectors, and every text that repeats it.
 
 What goes: the record; passages derived from it, and from those, to the end; what its turn filed into core memory; its
-words in the full-text index; its vectors and embeddings; summaries, core blocks' history, quotations and tool results
-that repeat it; kept search pages; all of the agent's caches. The event log keeps the fact (an id and a time), no
+words in the full-text index; its vectors and embeddings; further keys of it, and those of other records that quote it
+or rest on it; summaries, core blocks' history, what reflection jobs noted, quotations and tool results that repeat it;
+kept search pages; all of the agent's caches. The event log keeps the fact (an id and a time), no
 content. Free pages of the file are overwritten. What a model said of it in words of its own stays: that is another
 message.
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError, UnknownNameError
+from agentmem.indexing import set_keys
 from agentmem.keys import CONTEXT_PART
 from agentmem.summary import without_model
 from agentmem.types import Block, Epoch, Message, Passage
@@ -42,7 +44,9 @@ def erase(memory: Memory, *, key: str | None, ref: str | None) -> Mapping[str, i
         roots = [r.ref for r in (message, passage) if r is not None]
         passages = _derived(memory, roots) + ([passage] if passage is not None else [])
         traffic, filed = _of_turn(memory, {m.id for m in messages})
-        texts = [*(m.said for m in messages), *(m.content for m in messages), *(p.text for p in passages)]
+        # A summary tells of other records too, which stay: where it says this one's words, those are found as such.
+        own = [p.text for p in passages if p.kind != "summary" or p is passage]
+        texts = [*(m.said for m in messages), *(m.content for m in messages), *own]
         quotes = _quotes([*texts, *filed])
         labels = [label for pair in _labels(messages, passages) for label in pair if label is not None]
         copies = _copies(memory, quotes + _marks(labels), {m.id for m in (*messages, *traffic)})
@@ -53,15 +57,18 @@ def erase(memory: Memory, *, key: str | None, ref: str | None) -> Mapping[str, i
         records.vectors.remove("archival", [p.id for p in passages])
         records.uses.remove("recall", [m.id for m in gone])
         records.uses.remove("archival", [p.id for p in passages])
+        erased = [m.ref for m in gone] + [p.ref for p in passages]
+        told = _clean_keys(memory, quotes, set(erased))
         records.recall.delete(gone)
         records.archival.delete(passages)
         touched = _rewrite(memory, quotes, filed, labels, {m.id for m in gone})
+        jobs_quotes = _quotes([*texts, *filed, *told])
+        touched += records.jobs.rewrite(lambda text: _without(text, jobs_quotes))
         records.journal.drop_cursors("conversation_search:")
         records.journal.drop_cursors("archival_memory_search:")
         records.clear_caches()
         records.journal.put_cursor(records.SCRUB_DUE, True, memory.clock())
         counts = {"messages": len(gone), "passages": len(passages), "texts_rewritten": touched}
-        erased = [m.ref for m in gone] + [p.ref for p in passages]
         memory.log("erase", {"refs": erased, **counts})
         crash_point("erase.before_commit")
     crash_point("erase.committed")
@@ -157,6 +164,30 @@ def _of_turn(memory: Memory, ids: set[int]) -> tuple[list[Message], set[str]]:
         if (edit["label"], edit["version"]) in edits:
             lines |= set(edit["after"].splitlines()) - set(edit["before"].splitlines())
     return [m for m in found.values() if m.id not in ids], lines
+
+
+def _clean_keys(memory: Memory, quotes: list[str], erased: set[str]) -> set[str]:
+    """Drop the further keys of what is erased, and those of other records that quote it or that a job made of it; what
+    jobs noted of it in words of their own."""
+    records = memory.records
+    told: set[str] = set()
+    resting: dict[str, set[str]] = {}
+    for job in records.jobs.all():
+        for row in records.jobs.changes(job.id):
+            change = row.change
+            if change.get("ref") in erased or not erased.isdisjoint(change.get("sources", ())):
+                texts = {*change.get("keys", ()), *([change["text"]] if change["op"] == "add" else [])}
+                told |= texts
+                if change["op"] == "keys":
+                    resting.setdefault(change["ref"], set()).update(texts)
+    for tier, number, keys in records.keys.all():
+        ref = f"{'m' if tier == 'recall' else 'p'}{number}"
+        own, never = ref in erased, resting.get(ref, set())
+        left = () if own else tuple(k for k in keys if k not in never and _without(k, quotes) == k)
+        if left != keys:
+            told |= set(keys) - set(left)
+            set_keys(records, tier, number, left, memory.clock())
+    return told
 
 
 def _rewrite(memory: Memory, quotes: list[str], filed: set[str], labels: list[str], gone: set[int]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import BackendError, EmbedderMismatchError
-from agentmem.keys import CONTEXT_PART, key_hash, message_keys, passage_keys
+from agentmem.keys import CONTEXT_PART, KEY_PART, further_keys, key_hash, message_keys, passage_keys
 from agentmem.types import Message, Passage
 
 if TYPE_CHECKING:
@@ -23,8 +23,12 @@ PROBE = "The quick brown fox jumps over the lazy dog on 7 May 2023."
 # Two machines differ in the last bits of a float, so fingerprints are compared as vectors, not as a hash.
 PROBE_COSINE = 0.995
 BATCH = 128
+KEYS_DUE = "record_keys_due"
+"""A cursor: there since further keys were set, until each has its vector."""
 Progress = Callable[[int, int], None]
 Entry = tuple[str, int, int, bytes]
+Further = Mapping[tuple[str, int], Sequence[str]]
+"""The further keys of records that have any, by tier and id."""
 
 
 class Indexer:
@@ -70,7 +74,7 @@ class Indexer:
     def catch_up(self, progress: Progress | None = None) -> int:
         """Embed everything that is pending, a batch a transaction; how many records got vectors."""
         messages, passages = self._agent.pending()
-        if not messages and not passages:
+        if not messages and not passages and not self._keys_due():
             return 0
         embedder = self.fingerprint()
         done = 0
@@ -91,7 +95,41 @@ class Indexer:
                     progress(total - passages + start + len(new[start : start + BATCH]), total)
             with self._store.write():
                 self._agent.vectors.set_watermark("archival", top)
+        if self._keys_due():
+            done += self._attach_keys(embedder)
         return done
+
+    def _keys_due(self) -> bool:
+        return self._agent.journal.get_cursor(KEYS_DUE) is not None
+
+    def _attach_keys(self, embedder: EmbedderRow) -> int:
+        """Embed the further keys that were set for records that have their own vectors; how many records that are."""
+        keys, vectors, done = self._agent.keys, self._agent.vectors, set()
+        for tier in ("recall", "archival"):
+            after, upto = 0, vectors.watermark(tier)
+            while due := keys.without_vector(tier, KEY_PART, upto, after, BATCH):
+                texts = {key_hash(text): text for _, _, text in due}
+                rows = self.embed_new(embedder, texts)
+                last = due[-1][0]
+                with self._store.write():
+                    vectors.add_embeddings(embedder.id, rows)
+                    # Others may have set these keys anew meanwhile, or attached them.
+                    still = keys.without_vector(tier, KEY_PART, last, after, BATCH)
+                    fresh: list[Entry] = [(tier, i, part, key_hash(text)) for i, part, text in still]
+                    alive = self._alive(fresh)
+                    fresh = [e for e in fresh if e[3] in texts and e[:2] in alive]
+                    late = self.embed_new(embedder, {e[3]: texts[e[3]] for e in fresh})
+                    vectors.add_embeddings(embedder.id, late)
+                    vectors.add(embedder.id, fresh)
+                    vectors.drop_unused(texts.keys() - {e[3] for e in fresh})
+                    crash_point("attach_keys.before_commit")
+                done |= {e[:2] for e in fresh}
+                # The last record's keys may go on in the next batch.
+                after = last - 1 if fresh else last
+        with self._store.write():
+            if not any(keys.without_vector(t, KEY_PART, vectors.watermark(t), most=1) for t in ("recall", "archival")):
+                self._agent.journal.drop_cursors(KEYS_DUE)
+        return len(done)
 
     def attach(
         self,
@@ -102,7 +140,8 @@ class Indexer:
         watermark: int | None = None,
     ) -> int:
         """Embed records and commit their vectors with the watermark; how many records got any."""
-        entries, texts = entries_of(messages, passages, previous_of(self._agent, messages))
+        further = further_of(self._agent, messages, passages)
+        entries, texts = entries_of(messages, passages, previous_of(self._agent, messages), further)
         rows = self.embed_new(embedder, texts)
         with self._store.write():
             self._agent.vectors.add_embeddings(embedder.id, rows)
@@ -111,6 +150,10 @@ class Indexer:
             fresh = [e for e in entries if e[1] > done[e[0]]]
             alive = self._alive(fresh)
             fresh = [e for e in fresh if alive >= _stands_on(e)]
+            if further:
+                # Keys that were set anew meanwhile are due: theirs come later.
+                now = further_of(self._agent, messages, passages)
+                fresh = [e for e in fresh if e[2] < KEY_PART or _is_key(e, now)]
             # A text that the file had may have been erased since, with its record: it is embedded after all.
             late = self.embed_new(embedder, {e[3]: texts[e[3]] for e in fresh})
             self._agent.vectors.add_embeddings(embedder.id, late)
@@ -149,21 +192,48 @@ def previous_of(agent: AgentStore, messages: Sequence[Message]) -> dict[int, Mes
     return found | {m.id + 1: m for m in agent.recall.get(missing)}
 
 
+def further_of(agent: AgentStore, messages: Sequence[Message], passages: Sequence[Passage]) -> Further:
+    """The further keys of records."""
+    found: dict[tuple[str, int], Sequence[str]] = {}
+    for tier, ids in (("recall", [m.id for m in messages]), ("archival", [p.id for p in passages])):
+        found |= {(tier, i): keys for i, keys in agent.keys.of(tier, ids).items()}
+    return found
+
+
+def set_keys(agent: AgentStore, tier: str, record_id: int, keys: Sequence[str], now: datetime) -> None:
+    """Let a record have exactly these further keys, within the caller's transaction; their vectors are made at the next
+    catch-up."""
+    agent.vectors.remove(tier, [record_id], from_part=KEY_PART)
+    agent.keys.put(tier, record_id, keys)
+    if keys:
+        agent.journal.put_cursor(KEYS_DUE, True, now)
+
+
 def entries_of(
-    messages: Iterable[Message], passages: Iterable[Passage], previous: Mapping[int, Message]
+    messages: Iterable[Message],
+    passages: Iterable[Passage],
+    previous: Mapping[int, Message],
+    further: Further | None = None,
 ) -> tuple[list[Entry], dict[bytes, str]]:
-    """(tier, record, part, hash) of every key, and the text of each hash. `previous` is what `previous_of` gives."""
+    """(tier, record, part, hash) of every key, and the text of each hash. `previous` is what `previous_of` gives,
+    `further` what `further_of` gives."""
     entries: list[Entry] = []
     texts: dict[bytes, str] = {}
     for tier, record, keys in [
         *(("recall", m.id, message_keys(m, previous.get(m.id))) for m in messages if m.searchable),
         *(("archival", p.id, passage_keys(p)) for p in passages),
     ]:
-        for part, text in keys:
+        for part, text in keys + further_keys((further or {}).get((tier, record), ())):
             digest = key_hash(text)
             texts[digest] = text
             entries.append((tier, record, part, digest))
     return entries, texts
+
+
+def _is_key(entry: Entry, further: Further) -> bool:
+    keys = further.get(entry[:2], ())
+    n = entry[2] - KEY_PART
+    return n < len(keys) and key_hash(keys[n]) == entry[3]
 
 
 def _stands_on(entry: Entry) -> set[tuple[str, int]]:
@@ -222,7 +292,7 @@ def reembed(
     done = 0
     for agent in agents:
         for messages, passages in _batches(agent):
-            _, texts = entries_of(messages, passages, previous_of(agent, messages))
+            _, texts = entries_of(*_with_keys(agent, messages, passages))
             known = agent.vectors.cached(row.id, list(texts))
             missing = [h for h in texts if h not in known]
             if missing:
@@ -239,13 +309,13 @@ def reembed(
             agent.vectors.clear()
             for messages, passages in _batches(agent):
                 # What was stored since the passes above stays pending: its texts have no vector yet.
-                entries, texts = entries_of(messages, passages, previous_of(agent, messages))
+                entries, texts = entries_of(*_with_keys(agent, messages, passages))
                 have = agent.vectors.cached(row.id, list(texts))
                 late = {e[1] for e in entries if e[3] not in have}
                 if late:
                     messages = [m for m in messages if m.id < min(late)]
                     passages = [p for p in passages if p.id < min(late)]
-                    entries, _ = entries_of(messages, passages, previous_of(agent, messages))
+                    entries, _ = entries_of(*_with_keys(agent, messages, passages))
                 agent.vectors.add(row.id, entries)
                 keys += len(entries)
                 for tier, records in (("recall", messages), ("archival", passages)):
@@ -261,6 +331,12 @@ def reembed(
         for index in agent.dense.values():
             index.forget()
     return keys
+
+
+def _with_keys(
+    agent: AgentStore, messages: Sequence[Message], passages: Sequence[Passage]
+) -> tuple[Sequence[Message], Sequence[Passage], Mapping[int, Message], Further]:
+    return messages, passages, previous_of(agent, messages), further_of(agent, messages, passages)
 
 
 def _batches(agent: AgentStore) -> Iterable[tuple[list[Message], list[Passage]]]:

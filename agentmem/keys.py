@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from agentmem.language import content_words, sentences
@@ -13,9 +13,13 @@ from agentmem.types import Message, Passage
 CHUNK_BYTES = 900
 # What lies beyond (some 57 kB) is found by its words alone.
 MAX_PARTS = 64
-# The numbers of the parts say what a key is: chunks from 0 on, sentences, the message with the end of the one before.
+# The numbers of the parts say what a key is: chunks from 0 on, sentences, the message with the end of the one before,
+# and further keys that were set (`agentmem.reflection`).
 SENTENCE_PART = 1000
 CONTEXT_PART = 2000
+KEY_PART = 3000
+MAX_KEYS = 16
+"""Further keys of one record."""
 # "Thanks, Mel!" finds nothing: leaving those out was measured to cost nothing, and saves a third of the sentences.
 MIN_SENTENCE_WORDS = 3
 MAX_SENTENCES = 32
@@ -101,10 +105,15 @@ def passage_keys(passage: Passage) -> list[tuple[int, str]]:
     return keys + (_by_sentence(passage.text, "") if len(spans) == 1 else [])
 
 
+def further_keys(keys: Sequence[str]) -> list[tuple[int, str]]:
+    """(part, text) of the further keys that were set for a record."""
+    return list(enumerate(keys, KEY_PART))
+
+
 @lru_cache(maxsize=4096)
 def part_spans(text: str) -> Mapping[int, tuple[int, int]]:
     """Which characters of a record's text each of its keys stands for, by part; the key with the message before it
-    apart."""
+    and further keys apart."""
     spans = chunk_spans(text)
     found = dict(enumerate(spans))
     return found | dict(enumerate(_telling(text), SENTENCE_PART)) if len(spans) == 1 else found

@@ -225,6 +225,7 @@ class Retrieval:
             within = self._agent.archival.selection(
                 utc_seconds(where.as_of or self._clock()), _seconds(where.known_at), since=_seconds(where.since),
                 until=_seconds(where.until), tags=where.tags, superseded=where.superseded,
+                without=() if candidates.SUMMARIES in where.tags else (candidates.SUMMARIES,),
             )  # fmt: skip
             parts.append(candidates.passages(self._agent, asked, within, pool=pool, exhaustive=exhaustive))
         return candidates.joined(parts) if parts else candidates.nothing()

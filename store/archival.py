@@ -191,6 +191,23 @@ class Archival:
         )
         return self.get([r[0] for r in rows])
 
+    def over(self, tag: str, messages: Sequence[int]) -> dict[int, int]:
+        """Of those messages (ids) that are sources of an open passage with a tag, its id: of the newest, if several."""
+        first = "SELECT 1 FROM passage_tags WHERE agent_id = ? AND tag = ? LIMIT 1"
+        if self._db.row(first, (self._agent, tag)) is None:
+            return {}
+        found: dict[int, int] = {}
+        for chunk in in_chunks(messages):
+            sql = (
+                "SELECT s.source, p.id FROM provenance s JOIN passages p ON p.agent_id = s.agent_id AND"
+                f" p.id = s.passage_id WHERE s.agent_id = ? AND s.source IN ({marks(chunk)}) AND p.valid_to IS NULL AND"
+                " EXISTS (SELECT 1 FROM passage_tags t WHERE t.agent_id = p.agent_id AND t.tag = ? AND"
+                " t.passage_id = p.id) ORDER BY p.id"
+            )
+            refs = [f"m{i}" for i in chunk]
+            found |= {int(r[0][1:]): r[1] for r in self._db.rows(sql, (self._agent, *refs, tag))}
+        return found
+
     def all_ids(self) -> list[int]:
         """Ids of all passages, superseded ones too, ascending."""
         return [r[0] for r in self._db.rows("SELECT id FROM passages WHERE agent_id = ? ORDER BY id", (self._agent,))]
@@ -208,34 +225,44 @@ class Archival:
         since: float | None = None,
         until: float | None = None,
         tags: Sequence[str] = (),
+        without: Sequence[str] = (),
         superseded: bool = False,
     ) -> Selection:
         """The passages that hold at a time, of those known by then if `known_at` is given, that began to hold within
-        `since` and `until` (both included), and have all the tags; with `superseded` also those that held no longer.
-        Times are in seconds, UTC. The cost is that of the exceptions, or of those that hold where they are fewer."""
+        `since` and `until` (both included), and have all of `tags` and none of `without`; with `superseded` also those
+        that held no longer. Times are in seconds, UTC. The cost is that of the exceptions, or of those that hold where
+        they are fewer."""
         first, last = -ALWAYS if since is None else since, at if until is None else min(at, until)
         begun = self._scan("valid_from_utc >= ? AND valid_from_utc <= ?", first, last)
         beyond = [self._scan("valid_from_utc > ?", last)]
         beyond += [self._scan("valid_from_utc < ?", first)] if since is not None else []
         ended = [] if superseded else [self._scan("valid_to_utc <= ?", at)]
         later = [] if known_at is None else [self._scan("stored_utc > ?", known_at)]
-        ranges = [(begun, [*ended, *later])]
-        ranges += [] if known_at is None else [(self._scan("stored_utc <= ?", known_at), [*beyond, *ended])]
-        named = list(dict.fromkeys(tags))
         tagged = "SELECT passage_id AS id FROM passage_tags WHERE agent_id = ? AND tag = ?"
+        barred = [Scan(tagged, (self._agent, tag)) for tag in dict.fromkeys(without)]
+        ranges = [(begun, [*ended, *later, *barred])]
+        ranges += [] if known_at is None else [(self._scan("stored_utc <= ?", known_at), [*beyond, *ended, *barred])]
+        named = list(dict.fromkeys(tags))
         return Choice(
             everything=self._scan("1"),
-            exceptions=[*beyond, *ended, *later],
+            exceptions=[*beyond, *ended, *later, *barred],
             required=[Scan(tagged, (self._agent, tag)) for tag in named],
             ranges=ranges,
-            among=self._among(first, last, at, known_at, named, superseded),
+            among=self._among(first, last, at, known_at, named, without, superseded),
         ).selection(self._db, self.next_id() - 1)
 
     def _scan(self, where: str, *parameters: float | str) -> Scan:
         return Scan(f"SELECT id FROM passages WHERE agent_id = ? AND {where}", (self._agent, *parameters))
 
     def _among(
-        self, first: float, last: float, at: float, known_at: float | None, tags: list[str], superseded: bool
+        self,
+        first: float,
+        last: float,
+        at: float,
+        known_at: float | None,
+        tags: Sequence[str],
+        without: Sequence[str],
+        superseded: bool,
     ) -> Scan:
         conditions = ["p.valid_from_utc >= ? AND p.valid_from_utc <= ?"]
         values: list[Any] = [self._agent, first, last]
@@ -245,9 +272,9 @@ class Archival:
         if known_at is not None:
             conditions.append("p.stored_utc <= ?")
             values.append(known_at)
-        for tag in tags:
+        for tag, wanted in [*((t, "") for t in tags), *((t, "NOT ") for t in without)]:
             conditions.append(
-                "EXISTS (SELECT 1 FROM passage_tags WHERE agent_id = ? AND tag = ? AND passage_id = p.id)"
+                f"{wanted}EXISTS (SELECT 1 FROM passage_tags WHERE agent_id = ? AND tag = ? AND passage_id = p.id)"
             )
             values += [self._agent, tag]
         # A join finds the rows by their ids; with IN, SQLite would rather read an index from end to end.

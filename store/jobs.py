@@ -101,7 +101,8 @@ class Jobs:
         before: Mapping[str, Any] | None = None,
     ) -> None:
         """Note what became of a change."""
-        texts = (json.dumps(change, ensure_ascii=False), fate, reason, made, json.dumps(before or {}))
+        # ASCII: a plug-in's text may hold half a surrogate pair, which no file can.
+        texts = (json.dumps(change), fate, reason, made, json.dumps(before or {}))
         self._db.run(
             "INSERT INTO job_changes (agent_id, job_id, number, strategy, change, fate, reason, made, before)"
             " VALUES (?,?,?,?,?,?,?,?,?)",
@@ -144,8 +145,9 @@ class Jobs:
             ("job_changes", "change", "rowid"), ("job_changes", "before", "rowid"), ("jobs", "report", "rowid")
         ):  # fmt: skip
             for row in self._db.rows(f"SELECT {key}, {column} FROM {table} WHERE agent_id = ?", (self._agent,)):
-                value = json.dumps(_each_text(json.loads(row[1]), rewrite), ensure_ascii=False)
-                if value != row[1]:
+                read = json.loads(row[1])
+                value = json.dumps(_each_text(read, rewrite))
+                if value != json.dumps(read):
                     self._db.run(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (value, row[0]))
                     changed += 1
         return changed

@@ -179,6 +179,14 @@ class Journal:
         row = self._db.row("SELECT value FROM cursors WHERE agent_id = ? AND name = ?", (self._agent, name))
         return json.loads(row[0]) if row else None
 
+    def cursors(self, prefix: str) -> list[tuple[str, Any]]:
+        """(name, value) of the cursors whose name begins with `prefix`, by name."""
+        rows = self._db.rows(
+            "SELECT name, value FROM cursors WHERE agent_id = ? AND substr(name, 1, ?) = ? ORDER BY name",
+            (self._agent, len(prefix), prefix),
+        )
+        return [(r[0], json.loads(r[1])) for r in rows]
+
     def put_cursor(self, name: str, value: Any, at: datetime) -> None:
         """Set a cursor."""
         self._db.run(

@@ -54,8 +54,8 @@ class RecordKeys:
         known to be due."""
         rows = self._db.rows(
             "SELECT k.record_id, k.number + ?, k.text FROM record_keys k WHERE k.agent_id = ? AND k.tier = ?"
-            " AND k.record_id > ? AND k.record_id <= ? AND NOT EXISTS (SELECT 1 FROM vectors v"
-            " WHERE v.agent_id = k.agent_id AND v.tier = k.tier AND v.record_id = k.record_id AND v.part = k.number + ?)"
+            " AND k.record_id > ? AND k.record_id <= ? AND NOT EXISTS (SELECT 1 FROM vectors v WHERE"
+            " v.agent_id = k.agent_id AND v.tier = k.tier AND v.record_id = k.record_id AND v.part = k.number + ?)"
             " ORDER BY k.record_id, k.number LIMIT ?",
             (first_part, self._agent, tier, after, upto, first_part, most),
         )

@@ -92,11 +92,14 @@ class Vectors:
         column = WATERMARKS[tier]
         self._db.run(f"UPDATE agents SET {column} = max({column}, ?) WHERE id = ?", (record_id, self._agent))
 
-    def remove(self, tier: str, record_ids: Sequence[int], *, part: int | None = None) -> list[int]:
-        """Take away the vectors of records (those of one part only, if given), and embeddings that nobody else uses;
-        within the caller's transaction."""
+    def remove(
+        self, tier: str, record_ids: Sequence[int], *, part: int | None = None, from_part: int | None = None
+    ) -> list[int]:
+        """Take away the vectors of records (those of one part only, or of that part and all above it, if given), and
+        embeddings that nobody else uses; within the caller's transaction."""
         gone: list[tuple[int, int, bytes]] = []
         only = "" if part is None else f" AND part = {int(part)}"
+        only += "" if from_part is None else f" AND part >= {int(from_part)}"
         for chunk in in_chunks(record_ids):
             where = f"WHERE agent_id = ? AND tier = ? AND record_id IN ({marks(chunk)}){only}"
             found = self._db.rows(f"SELECT id, embedder_id, hash FROM vectors {where}", (self._agent, tier, *chunk))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentmem.archiving import new_passage
+from agentmem.citing import clean
 from agentmem.core_memory import rewritten
 from agentmem.crashpoints import crash_point
 from agentmem.drafts import check_text
@@ -61,7 +62,7 @@ def apply(
                 try:
                     made, before = _apply(memory, change, added, actor=f"reflect:j{job}")
                 except (Skip, BlockError, InvalidInputError) as e:
-                    fate, reason = "skipped", str(e).splitlines()[0]
+                    fate, reason = "skipped", clean(str(e).splitlines()[0])
             if isinstance(change, AddPassage):
                 added.append(made)
             out.append(Applied(number + n, strategy, change, fate, reason, made, before))

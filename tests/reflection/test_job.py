@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agentmem import crashpoints
+from agentmem.archive_file import export_lines, import_lines
 from agentmem.errors import BackendUnavailableError, BadRequestError, ConfigError, StoreBusyError, UnknownNameError
 from agentmem.memory import Memory
 from agentmem.reflection import AddPassage, Budget, ClosePassage, EditBlock, Rate, SetKeys, reflect, undo
@@ -284,6 +285,29 @@ def test_the_event_stream_tells_all_and_is_json(memory: Memory) -> None:
     assert kinds[0] == "planned" and kinds[-1] == "ended" and kinds.count("proposed") == 3
     assert sum(e["applied"] for e in events if e["event"] == "proposed") == len(memory.records.jobs.changes(1))
     json.dumps(events)
+
+
+def test_an_archive_takes_what_was_learnt_along(memory: Memory, memory_factory: Make) -> None:
+    reflect(memory, Notes())
+    new = memory_factory("new.db", agent="new")
+    import_lines(new, export_lines(memory))
+    assert reflect(new, Notes())[0].state == "nothing new"
+    before, after = views(memory), views(new)
+    assert {k: before[k] for k in ("passages", "blocks", "uses", "keys", "search")} == {
+        k: after[k] for k in ("passages", "blocks", "uses", "keys", "search")
+    }
+
+
+def test_half_a_surrogate_pair_ends_nothing(memory: Memory) -> None:
+    bad = "half \ud83d"
+    changes = (
+        AddPassage(bad, "insight", ("m1",)), AddPassage("Fine.", "insight", ("m1",), why=bad),
+        EditBlock("human", "", bad), SetKeys("m1", (bad,)), ClosePassage("p1", bad),
+    )  # fmt: skip
+    (report,) = reflect(memory, Misused(*changes))
+    assert report.state == "done"
+    assert [a.fate for a in report.changes] == ["skipped", "applied", "skipped", "skipped", "skipped"]
+    assert undo(memory, "j1").kept == ()
 
 
 def test_strategies_by_name() -> None:
