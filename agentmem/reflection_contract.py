@@ -131,6 +131,21 @@ class StrategyContract:
                     assert undo(memory, report.job).kept == ()
                 assert everything(memory) == before, form
 
+    def test_a_clock_that_went_back(self, strategy: Strategy) -> None:
+        """Nothing fails, nothing is false: what is closed does not end before it began, and undo restores all."""
+        for form in strategy.forms:
+            with self.memory() as memory:
+                self.told(memory)
+                memory.clock = lambda: BEGAN - timedelta(days=400)
+                memory.refresh()
+                before = everything(memory)
+                (report,) = reflect(memory, strategy, backend=self._backend(form))
+                assert report.state in ("done", "nothing new"), (form, report.reason)
+                assert all(p.valid_to is None or p.valid_to >= p.valid_from for p in memory.records.archival.after(0))
+                if report.job is not None:
+                    assert undo(memory, report.job).kept == ()
+                assert everything(memory) == before, form
+
     def test_what_is_added_rests_on_evidence(self, strategy: Strategy) -> None:
         for form in strategy.forms:
             with self.memory() as memory:

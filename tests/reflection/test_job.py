@@ -310,6 +310,24 @@ def test_half_a_surrogate_pair_ends_nothing(memory: Memory) -> None:
     assert undo(memory, "j1").kept == ()
 
 
+def test_what_happens_meanwhile_is_not_lost_and_the_users_edit_wins(memory: Memory, memory_factory: Make) -> None:
+    """Another process talks to the agent while the model is asked."""
+    beside = memory_factory()
+
+    def meanwhile(request: Request) -> Completion:
+        beside.observe("user", "By the way, the harbour is closed.")
+        beside.core["human"].append("Hates rain.")
+        return noted(request)
+
+    (report,) = reflect(memory, Notes(), backend=ScriptedBackend([meanwhile, noted, noted]))
+    edits = [a for a in report.changes if isinstance(a.change, EditBlock)]
+    assert [a.fate for a in edits] == ["skipped", "applied", "applied"] and "edited meanwhile" in edits[0].reason
+    assert memory.core["human"].value == "Hates rain.\nNotes: up to m7"
+    assert not any("closed" in p.text or "m8" in p.sources for p in memory.records.archival.after(0))
+    (later,) = reflect(memory, Notes(), backend=model())
+    assert later.strategies[0].calls == 1 and memory.records.archival.after(0)[-1].sources == ("m8",)
+
+
 def test_strategies_by_name() -> None:
     from agentmem.reflection.strategies import make_strategy
 

@@ -29,6 +29,7 @@ class Notes:
     def run(self, view: View) -> Steps:
         for window in windows(view.messages(view.cursor or 0), WINDOW):
             text, rejected = f"A note about {window[0].said}", []
+            block = next(b for b in view.blocks() if b.label == "human")
             if view.form == "model":
                 shown = material(window)
                 request = Request((ChatMessage("system", "Note it."), ChatMessage("user", shown.text)), max_tokens=50)
@@ -42,7 +43,6 @@ class Notes:
             changes += [
                 ClosePassage(p.ref, view.now.isoformat(), "+0", cites) for p in notes[-1:] if p.superseded_by is None
             ]
-            block = next(b for b in view.blocks() if b.label == "human")
             lines = [line for line in block.value.splitlines() if not line.startswith("Notes:")]
             changes.append(
                 EditBlock("human", block.value, "\n".join([*lines, f"Notes: up to {window[-1].ref}"]), cites)
