@@ -19,14 +19,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agentmem import Agent, Memory
+from agentmem import Agent, Memory, reflect
 from agentmem.language import content_words
 from agentmem.progress import lines_bar
 from agentmem.reading import read
+from agentmem.reflection import AddPassage, undo
 from agentmem.screen import ledger_bar
 from agentmem.times import parse_time
 from agentmem.types import PageItem
 from demos.baselines import Baseline, dense_top_k, last_messages
+from demos.reflection_strategy import Promises
 
 HERE = Path(__file__).parent
 WINDOW = 1024
@@ -94,6 +96,7 @@ def main() -> None:
         with Memory(path, agent="demo", window_tokens=WINDOW) as memory:
             agent = Agent(memory)
             results = run(memory, agent, out)
+            out.print(reflected(memory))
     out.print(f"\n{time.perf_counter() - started:.0f} s in all.")
     if args.json:
         args.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -107,6 +110,19 @@ def main() -> None:
         "  agentmem reflect --agent friends --dry-run                 what reflection would change\n"
         "  python -m demos.reflection_strategy                        a reflection strategy of one's own\n"
         "  make test"
+    )
+
+
+def reflected(memory: Memory) -> str:
+    """A reflection strategy of the demo's own (`demos/reflection_strategy.py`) at work, and taken back."""
+    (report,) = reflect(memory, Promises())
+    made = [a.change.text for a in report.changes if isinstance(a.change, AddPassage)]
+    (again,) = reflect(memory, Promises())
+    assert report.job is not None, "the demo's history has promises"
+    gone = undo(memory, report.job)
+    return (
+        f"\nReflection by a strategy of the demo's own: {len(made)} promises noted, each with its source;"
+        f" run again: {again.state}; taken back by undo: {len(gone.undone)}. The first: {made[0]}"
     )
 
 
