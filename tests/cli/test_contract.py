@@ -20,7 +20,7 @@ from tests.cli.conftest import LONG, NO_MODEL, ROOT, Ran, message, write_lines
 Cli = Callable[..., Ran]
 COMMANDS = (
     "chat", "ask", "ingest", "search", "page-in", "context", "stats", "doctor", "verify", "rebuild", "reembed",
-    "replay", "export", "import", "erase",
+    "replay", "export", "import", "erase", "reflect", "jobs", "undo",
 )  # fmt: skip
 WITH_MODEL = ("chat", "ask", "ingest", "search", "page-in", "context", "stats", "rebuild", "import")
 SECTIONS = {"system", "core", "summary", "compressed", "queue", "tail", "template"}
@@ -132,7 +132,8 @@ def test_completion_completes_a_command() -> None:
 READING = (
     ("search", "x"), ("page-in", "x", "--max-tokens", "50"), ("context", "x"), ("stats",), ("verify",), ("rebuild",),
     ("replay", "--verify"), ("export", "-"), ("erase", "D1:1", "--yes"), ("search", "x", "--json"),
-    ("stats", "--json"), ("reembed", "--embedder", "hash"),
+    ("stats", "--json"), ("reembed", "--embedder", "hash"), ("reflect",), ("reflect", "--show"), ("jobs",),
+    ("undo", "j1"),
 )  # fmt: skip
 
 
