@@ -234,6 +234,7 @@ def test_sizes_below_one_are_refused():
             predicted([ask("a")], LETTERS, wrong)
 
 
+@pytest.mark.slow
 def test_many_requests_and_a_deep_trie():
     """Ten thousand requests, and prompts of thousands of blocks: no recursion, and no square of anything."""
     requests = jobs(agents=1250, asks=4, records=6)
@@ -301,6 +302,7 @@ def test_blocks_are_those_of_the_backend_which_is_asked_only_when_it_is_needed(m
     assert (events[0]["block_size"], events[0]["blocks"], events[0]["distinct_blocks"]) == (32, 4, 2)
 
 
+@pytest.mark.slow
 def test_the_benchmark_without_vllm_says_that_it_simulates(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(batch_prefix, "find_spec", lambda name: None)
     batch_prefix.main(["--agents", "12", "--records", "8", "--json", "--out", str(tmp_path)])

@@ -161,7 +161,7 @@ def undone_is_as_before(jobs: list[list[AddPassage | ClosePassage | EditBlock | 
 
 
 @given(changes)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_job_is_undone(job: list[AddPassage | ClosePassage | EditBlock | Rate | SetKeys]) -> None:
     with Memory(
         ":memory:", embedder=HashingEmbedder(16), index="numpy", clock=lambda: NOW, window_tokens=500
@@ -176,7 +176,7 @@ def test_any_job_is_undone(job: list[AddPassage | ClosePassage | EditBlock | Rat
 
 
 @given(st.lists(changes, max_size=4))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_jobs_are_undone_last_first(jobs: list[list[AddPassage | ClosePassage | EditBlock | Rate | SetKeys]]) -> None:
     undone_is_as_before(jobs)
 
