@@ -51,12 +51,14 @@ def outcome(row: dict[str, Any], spec: str) -> bool:
 def main() -> None:
     """Measure one half and print its rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", choices=("open", "frozen"), required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--half", choices=("open", "frozen"))
+    what.add_argument("--file", type=Path, help="pairs of your own, in the format of benchmarks/updates/README.md")
     parser.add_argument("--strategy", default="consolidate")
     args = parser.parse_args()
     wrong: dict[str, list[bool]] = defaultdict(list)
     kinds: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for line in (DATA / f"{args.half}.jsonl").read_text("utf-8").splitlines():
+    for line in (args.file or DATA / f"{args.half}.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         missed = not outcome(row, args.strategy)
         wrong[row["label"]].append(missed)
@@ -65,7 +67,7 @@ def main() -> None:
         bad, of = sum(wrong[label]), len(wrong[label])
         low, high = wilson(bad, of)
         print(f"{name:12} {bad:3d} of {of:3d}  {100 * bad / max(of, 1):5.1f} %  [{100 * low:.1f}, {100 * high:.1f}]")
-    if args.half == "open":
+    if args.half != "frozen":
         for (label, kind), found in sorted(kinds.items()):
             if any(found):
                 print(f"  {label:8} {kind:16} {sum(found)} of {len(found)}")

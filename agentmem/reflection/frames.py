@@ -78,6 +78,9 @@ def work_place(s: Statement) -> bool:
     )
 
 
+_LEADING = ("lead", "head", "run", "own", "manage", "chair", "maintain", "supervise", "operate")
+
+
 def turned(old: Statement, new: Statement) -> tuple[Statement, Statement]:
     """With "Jean-Luc is the chef" read as "the chef is Jean-Luc" where the other one says it so, and "Fiona leads the
     team" where two people lead one."""
@@ -91,7 +94,7 @@ def turned(old: Statement, new: Statement) -> tuple[Statement, Statement]:
         return old, new
     if old.verb == "be" and old.definite and new.definite and not (old.entity or new.entity):
         return (old, new) if any_among(old.value, _KIN) else (_inverse(old, "be"), _inverse(new, "be"))
-    if old.verb in ("lead", "head", "run", "own", "manage", "chair", "maintain", "supervise", "operate"):
+    if old.definite and new.definite and old.verb in _LEADING:
         return _inverse(old, "lead"), _inverse(new, "lead")
     return old, new
 

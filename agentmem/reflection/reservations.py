@@ -80,7 +80,7 @@ _BEFORE_GONE = re.compile(
 _GONE_BEHIND = re.compile(
     r"(?P<what>(?:[\w'’-]+\s+){1,5}?)(?:(?:is|are|was|were|has\s+been|have\s+been|got|gets|had\s+been)\s+(?:now\s+)?"
     r"(?:cancel+ed|sold|shut(?:\s+down)?|dethroned|discontinued|healed|over|gone|stolen|removed|deleted|abandoned|scrapped|"
-    r"dropped|retired|closed\s+down|off\s+the\s+table|replaced|dead)|(?:has\s+)?moved\s+out|(?:has\s+)?died|called\s+off|fell\s+through|ran\s+out|(?:has\s+|have\s+)?(?:ended|expired|cleared\s+up|gone)|went\s+away|lost\s+the|"
+    r"dropped|retired|closed\s+down|off\s+the\s+table|replaced(?=\s+(?:by|with))|dead)|(?:has\s+)?moved\s+out|(?:has\s+)?died|called\s+off|fell\s+through|ran\s+out|(?:has\s+|have\s+)?(?:ended|expired|cleared\s+up|gone)|went\s+away|lost\s+the|"
     r"passed\s+away|(?:has\s+|have\s+)?(?:broken|broke|split)\s+up|has\s+healed|healed)\b",
     re.I,
 )

@@ -154,7 +154,8 @@ def _clause(tokens: list[str], who: str, earlier: frozenset[str], later: bool) -
         return None
     if FORMS.get(low[at], ("", ""))[1] == "base" and low[at - 1] not in ("i", "we", "they", "you", *ADVERBS):
         entity = True  # a plural: "Applications close on Friday"
-    negated = past = passive = False
+    past = passive = False
+    negated = low[max(at - 2, 0) : at] == ["no", "longer"] or low[at - 1 : at] == ["never"]
     n = at
     verb = ""
     while n < len(low):

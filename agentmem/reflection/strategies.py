@@ -21,8 +21,9 @@ STRATEGIES = {
     "profile": "agentmem.reflection.profile:Profile",
     "summaries": "agentmem.reflection.summaries:Summaries",
 }
-DEFAULT = ("consolidate", "profile")
-"""What runs where nothing else is named."""
+DEFAULT = ("consolidate",)
+"""What runs where nothing else is named: strategies that help on a measure (`benchmarks/reflection.py`,
+`benchmarks/updates_measured.py`)."""
 
 
 def known() -> dict[str, str]:

@@ -83,4 +83,5 @@ def attribute(old: Statement, new: Statement, gone: Sequence[str], come: Sequenc
     if old.kind == "name":
         return why
     single = old.subject & _SINGLE and not old.prep
-    return why if (cued or single) and len(gone) <= 2 and len(come) <= 2 else ""
+    rest = old.prep or len(gone) < len(old.value) or len(come) < len(new.value)
+    return why if ((cued and rest) or single) and len(gone) <= 2 and len(come) <= 2 else ""
