@@ -7,8 +7,8 @@ a strategy proposes is checked and committed with its cursor in one transaction:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentmem import registry
@@ -73,14 +73,25 @@ def reflect(
                 if not dry_run:
                     locks.enter_context(held(memory))
                 if opened is not None and model:
-                    memory.use(Shape(opened.counter), opened.context_window)
+                    locks.enter_context(_counted(memory, opened))
             name = opened.name if opened is not None and model else "none"
             runs = [_Run(m, forms, name, dry_run, review, again, seed, tell) for m in chosen]
             _drive(runs, questioning)
-        return [run.report() for run in runs]
+            return [run.report() for run in runs]
     finally:
         if isinstance(backend, str) and opened is not None:
             opened.close()
+
+
+@contextmanager
+def _counted(memory: Memory, backend: Backend) -> Iterator[None]:
+    """Count as a backend does, and afterwards as before: an agent may be at work with the memory."""
+    before = memory.shape, memory.config, memory.budget
+    memory.use(Shape(backend.counter), backend.context_window)
+    try:
+        yield
+    finally:
+        memory.shape, memory.config, memory.budget = before
 
 
 def _drive(runs: Sequence[_Run], questioning: Questioning | None) -> None:

@@ -328,6 +328,12 @@ def test_what_happens_meanwhile_is_not_lost_and_the_users_edit_wins(memory: Memo
     assert later.strategies[0].calls == 1 and memory.records.archival.after(0)[-1].sources == ("m8",)
 
 
+def test_the_memory_counts_as_before_afterwards(memory: Memory) -> None:
+    before = memory.shape, memory.config, memory.budget
+    reflect(memory, Notes(), backend=model())
+    assert (memory.shape, memory.config, memory.budget) == before and memory.shape is before[0]
+
+
 def test_strategies_by_name() -> None:
     from agentmem.reflection.strategies import make_strategy
 
