@@ -12,13 +12,12 @@ needs another, and `model` where it asks one (the default answers nonsense, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agentmem.reflection import AddPassage, Ask, Propose, Rate, SetKeys, Strategy, View, reflect, undo
-from agentmem.reflection.strategies import form_of
+from agentmem.reflection import AddPassage, Rate, SetKeys, Strategy, View, reflect, undo
 from agentmem.registry import EMBEDDERS, load
 from agentmem.scripted import ScriptedBackend
 from agentmem.types import Completion, Request
@@ -231,20 +230,6 @@ def answering(answer: Callable[[Request], str]) -> ScriptedBackend:
         return Completion(answer(request))
 
     return ScriptedBackend([line] * 10_000)
-
-
-def steps_of(strategy: Strategy, memory: Memory, said: Callable[[Request], Any]) -> Sequence[Ask | Propose]:
-    """All steps of a strategy on a memory, nothing applied; questions are answered by a function."""
-    view = View(memory, None, form_of(strategy, "model" in strategy.forms))
-    found: list[Ask | Propose] = []
-    running, send = strategy.run(view), None
-    while True:
-        try:
-            step = running.send(send)
-        except StopIteration:
-            return found
-        found.append(step)
-        send = [said(r) for r in step.requests] if isinstance(step, Ask) else []
 
 
 def everything(memory: Memory) -> dict[str, Any]:

@@ -74,7 +74,10 @@ class Jobs:
 
     def all(self) -> list[JobRow]:
         """All jobs, oldest first."""
-        rows = self._db.rows("SELECT * FROM jobs WHERE agent_id = ? ORDER BY id", (self._agent,))
+        return self._where("1")
+
+    def _where(self, condition: str) -> list[JobRow]:
+        rows = self._db.rows(f"SELECT * FROM jobs WHERE agent_id = ? AND {condition} ORDER BY id", (self._agent,))
         return [
             JobRow(
                 r["id"], r["started_at"], r["ended_at"], r["state"], tuple(json.loads(r["strategies"])), r["backend"],
@@ -85,7 +88,7 @@ class Jobs:
 
     def running(self) -> JobRow | None:
         """The job that was begun and has not ended."""
-        found = [job for job in self.all() if job.state == "running"]
+        found = self._where("state = 'running'")
         return found[-1] if found else None
 
     def add_change(

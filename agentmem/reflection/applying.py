@@ -7,7 +7,6 @@ wins.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentmem.archiving import new_passage
@@ -203,4 +202,4 @@ def passage_of(memory: Memory, ref: str) -> list[Passage]:
 
 def planned(strategy: str, changes: Sequence[Change], first: int) -> list[Applied]:
     """What a dry run says of changes."""
-    return [replace(Applied(first + n, strategy, change, "planned"), made=None) for n, change in enumerate(changes)]
+    return [Applied(first + n, strategy, change, "planned") for n, change in enumerate(changes)]

@@ -3,16 +3,14 @@ holds all that its result depends on."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agentmem.errors import ConfigError
 from agentmem.reflection.crew import NO_WORKER, Crew
-from agentmem.reflection.histories import History, Taken, histories, taken_up
+from agentmem.reflection.histories import History, Taken, going_on, histories, line_of, taken_up
 from agentmem.reflection.series import of_the_run
 
 GROUP = 256
@@ -37,27 +35,22 @@ def deal_histories(
     taken = Taken()
     waiting = histories(lines, settings)
     taken.skipped, size = taken_up(out, waiting)
-    try:
-        with out.open("r+b" if out.exists() else "wb") as f:
-            f.truncate(size)
-            f.seek(size)
-            while not taken.ended and (group := list(islice(waiting, GROUP))):
-                sound = [{"id": h.name, "messages": list(h.messages)} for h in group if not h.problem]
-                results = iter(crew.work(sound))
-                for history in group:
-                    row = _row(history, results)
-                    if row["state"] == "stopped" and (of_the_run(row["reason"]) or row["reason"] == NO_WORKER):
-                        taken.ended = row["reason"]
-                        break
-                    f.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-                    taken.done += 1
-                    if row["state"] == "malformed":
-                        taken.malformed.append((history.number, row["reason"]))
-                f.flush()
-                os.fsync(f.fileno())
-                progress(taken.done + taken.skipped)
-    except OSError as e:
-        raise ConfigError("out", str(out), f"can't be written: {e.strerror}") from e
+    with going_on(out, size) as f:
+        while not taken.ended and (group := list(islice(waiting, GROUP))):
+            sound = [{"id": h.name, "messages": list(h.messages)} for h in group if not h.problem]
+            results = iter(crew.work(sound))
+            for history in group:
+                row = _row(history, results)
+                if row["state"] == "stopped" and (of_the_run(row["reason"]) or row["reason"] == NO_WORKER):
+                    taken.ended = row["reason"]
+                    break
+                f.write(line_of(row))
+                taken.done += 1
+                if row["state"] == "malformed":
+                    taken.malformed.append((history.number, row["reason"]))
+            f.flush()
+            os.fsync(f.fileno())
+            progress(taken.done + taken.skipped)
     return taken
 
 

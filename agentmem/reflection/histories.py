@@ -9,12 +9,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agentmem.crashpoints import crash_point
 from agentmem.errors import AgentMemError, ConfigError, InvalidInputError
@@ -141,31 +141,43 @@ def reflect_histories(
     taken = Taken()
     waiting = histories(lines, settings)
     taken.skipped, size = taken_up(out, waiting)
+    with going_on(out, size) as f:
+        while not taken.ended and (group := list(islice(waiting, group_size))):
+            with ExitStack() as stack:
+                rows, marks = _group(group, stack, opened, reflector, kept, out)
+                taken.ended = ended()
+                for history, row in zip(group, rows, strict=True):
+                    if taken.ended and row["state"] == "stopped":
+                        break
+                    f.write(line_of(row))
+                    f.flush()
+                    crash_point("histories.written")
+                    taken.done += 1
+                    if history.problem:
+                        taken.malformed.append((history.number, history.problem))
+                    for name, memory in marks.get(history.number, ()):
+                        with memory.store.write():
+                            memory.records.journal.drop_cursors(name)
+                os.fsync(f.fileno())
+            progress(taken.done + taken.skipped)
+    return taken
+
+
+@contextmanager
+def going_on(out: Path, size: int) -> Iterator[BinaryIO]:
+    """An output to go on with behind its first `size` bytes. Raises ConfigError when it can't be written."""
     try:
         with out.open("r+b" if out.exists() else "wb") as f:
             f.truncate(size)
             f.seek(size)
-            while not taken.ended and (group := list(islice(waiting, group_size))):
-                with ExitStack() as stack:
-                    rows, marks = _group(group, stack, opened, reflector, kept, out)
-                    taken.ended = ended()
-                    for history, row in zip(group, rows, strict=True):
-                        if taken.ended and row["state"] == "stopped":
-                            break
-                        f.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-                        f.flush()
-                        crash_point("histories.written")
-                        taken.done += 1
-                        if history.problem:
-                            taken.malformed.append((history.number, history.problem))
-                        for name, memory in marks.get(history.number, ()):
-                            with memory.store.write():
-                                memory.records.journal.drop_cursors(name)
-                    os.fsync(f.fileno())
-                progress(taken.done + taken.skipped)
+            yield f
     except OSError as e:
         raise ConfigError("out", str(out), f"can't be written: {e.strerror}") from e
-    return taken
+
+
+def line_of(row: Mapping[str, Any]) -> bytes:
+    """A result as a line of the output."""
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def _group(
