@@ -51,19 +51,26 @@ def test_two_insert_while_a_third_searches(tmp_path: Path, monkeypatch: pytest.M
         for first in (1000, 2000)
     ]
     seen = 0
-    while any(child.poll() is None for child in children):
-        before = {i for (i,) in me.store.db.rows("SELECT id FROM vectors WHERE agent_id = 1")}
-        gone = set(me.agent.vectors.removed_after(0))
-        found = {i for i, _ in me.search(1001, 2000)}
-        after = {i for (i,) in me.store.db.rows("SELECT id FROM vectors WHERE agent_id = 1")}
-        assert not found & gone
-        assert found <= before | after
-        if missing := (before & after) - found:
-            # One search beside two writers missed one vector twice in some two hundred runs of this test on a busy
-            # machine; why is not known. The next search must have it.
-            assert missing <= {i for i, _ in me.search(1001, 2000)} | set(me.agent.vectors.removed_after(0))
-        seen = max(seen, len(found))
-        time.sleep(0.01)
+    try:
+        while any(child.poll() is None for child in children):
+            before = set(me.agent.vectors.ids("recall"))
+            gone = set(me.agent.vectors.removed_after(0))
+            found = {i for i, _ in me.search(1001, 2000)}
+            after = set(me.agent.vectors.ids("recall"))
+            # A search that had to wait may also see a vector that came after `before` and went before `after`.
+            passing = set(me.agent.vectors.removed_after(0)) - gone
+            assert not found & gone
+            assert before & after <= found
+            assert found <= before | after | passing
+            seen = max(seen, len(found))
+            time.sleep(0.01)
+    except BaseException:
+        # Nobody else's test is to meet them.
+        for child in children:
+            child.kill()
+            child.communicate()
+        me.store.close()
+        raise
     deleted = set()
     for child in children:
         out, _ = child.communicate(timeout=60)
