@@ -2,7 +2,7 @@
 
 The first line is a header, the last one has the count and SHA-256 of the lines, so that a cut or edited file
 is noticed. Vectors are not in it: they are made anew, or found in the receiving file by the hash of their text. Caches
-are not in it either.
+are not in it either. Records and reflection jobs keep their ids; an archive of before 0.6 has no jobs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from agentmem.archive_jobs import KINDS, JobsRead, job_lines
 from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError
 from agentmem.indexing import set_keys
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 BATCH = 500
 CURSORS = "reflect:"
-"""Cursors that go with the records: how far reflection has come. The jobs themselves stay with their file."""
+"""Cursors that go with the records: how far reflection has come."""
 
 
 def _message(m: Message) -> dict[str, Any]:
@@ -59,7 +60,8 @@ def export_lines(memory: Memory) -> Iterator[str]:
         count, digest = 1, hashlib.sha256()
         head = {"type": "agentmem", "format": FORMAT, "agent": memory.agent_name, **records.counters()}
         for row in chain((head,), _rows(memory)):
-            line = json.dumps(row, ensure_ascii=False)
+            # A change that was skipped may hold half a surrogate pair, which no file can.
+            line = json.dumps(row, ensure_ascii=row["type"] in KINDS)
             digest.update(f"{line}\n".encode())
             count += 1
             yield line
@@ -87,6 +89,7 @@ def _rows(memory: Memory) -> Iterator[dict[str, Any]]:
         yield {"type": "keys", "tier": tier, "id": number, "keys": list(keys)}
     for name, value in records.journal.cursors(CURSORS):
         yield {"type": "cursor", "name": name, "value": value}
+    yield from job_lines(records.jobs)
     for event in records.journal.events():
         yield {"type": "event", "number": event.number, "kind": event.kind, "at": format_time(event.at),
                "payload": event.payload}  # fmt: skip
@@ -113,6 +116,7 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
             passages: list[Passage] = []
             uses: list[tuple[Tier, int, int | None, float | None]] = []
             further: list[tuple[Tier, int, list[str]]] = []
+            jobs = JobsRead()
             for number, line in enumerate((x for x in lines if x.strip()), 1):
                 try:
                     row = json.loads(line)
@@ -128,6 +132,8 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
                         uses.append((Tier(row["tier"]), int(row["id"]), row["importance"], used))
                     elif kind == "keys":
                         further.append((Tier(row["tier"]), int(row["id"]), [str(k) for k in row["keys"]]))
+                    elif kind in KINDS:
+                        jobs.take(kind, row, number)
                     elif kind == "end":
                         ended = _ends(row, number, digest.hexdigest())
                     else:
@@ -146,6 +152,7 @@ def import_lines(memory: Memory, lines: Iterable[str]) -> Mapping[str, int]:
                 _restore_use(memory, *use)
             for keys in further:
                 set_keys(records, *keys, memory.clock())
+            jobs.restore(records.jobs)
             records.set_counters(counters)
             memory.log("import", {"messages": len(messages), "passages": len(passages)})
             crash_point("import.before_commit")

@@ -11,6 +11,7 @@ from agentmem import matching
 from agentmem.keys import CONTEXT_PART, KEY_PART, SENTENCE_PART, follows
 from agentmem.questions import Question, tells_of_oneself
 from agentmem.ranking import Signals
+from agentmem.summary_nodes import SUMMARIES
 from agentmem.terms import term_number
 from agentmem.times import utc_seconds
 from agentmem.types import Message, Passage
@@ -29,8 +30,6 @@ PASSAGES = 200
 VECTORS_A_RECORD = {"recall": 4, "archival": 2}
 NEIGHBOURS_OF = 30
 """The neighbours of so many lexical hits are looked at too: answers stand beside what they answer."""
-SUMMARIES = "summary-tree"
-"""The tag of passages that are an index over messages (`agentmem.reflection.summaries`): they are found only by it."""
 WHOLE_LEAVES = 3
 """All messages under so many of the summaries that fit best are looked at."""
 DAY_S = 86_400.0

@@ -210,7 +210,7 @@ def export_(
     agent: AgentName = AGENT_DEFAULT,
     as_json: Json = False,
 ) -> None:
-    """Write a full archive of one agent: messages, archival storage, core memory, epochs, events."""
+    """Write a full archive of one agent: messages, archival storage, core memory, epochs, reflection jobs, events."""
     from agentmem.archive_file import export_lines
 
     count = 0

@@ -20,7 +20,7 @@ from agentmem.crashpoints import crash_point
 from agentmem.errors import InvalidInputError, UnknownNameError
 from agentmem.indexing import set_keys
 from agentmem.keys import CONTEXT_PART
-from agentmem.summary import without_model
+from agentmem.summary import names_any, without_model
 from agentmem.types import Block, Epoch, Message, Passage
 
 if TYPE_CHECKING:
@@ -218,7 +218,8 @@ def _clean_summary(memory: Memory, epoch: Epoch, quotes: list[str], labels: list
         left = memory.records.recall.since(epoch.summary_from, epoch.summary_to)
         return without_model("", left, memory.budget.summary_tokens, memory.shape.counter).text
     starts = tuple(f"- {label} " for label in labels)
-    return "\n".join(line for line in lines if not line.startswith(starts) and _without(line, quotes) == line)
+    kept = [line for line in lines if not line.startswith(starts) and not names_any(line, gone)]
+    return "\n".join(line for line in kept if _without(line, quotes) == line)
 
 
 def _clean_lines(text: str, quotes: list[str], filed: set[str]) -> str:

@@ -201,10 +201,10 @@ def further_of(agent: AgentStore, messages: Sequence[Message], passages: Sequenc
 
 
 def set_keys(agent: AgentStore, tier: str, record_id: int, keys: Sequence[str], now: datetime) -> None:
-    """Let a record have exactly these further keys, within the caller's transaction; their vectors are made at the next
-    catch-up."""
+    """Let a record have exactly these further keys, within the caller's transaction; their words count at once, their
+    vectors are made at the next catch-up. Raises InvalidInputError for a record that is not searched."""
     agent.vectors.remove(tier, [record_id], from_part=KEY_PART)
-    agent.keys.put(tier, record_id, keys)
+    agent.set_keys(tier, record_id, keys)
     if keys:
         agent.journal.put_cursor(KEYS_DUE, True, now)
 

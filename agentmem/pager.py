@@ -14,6 +14,7 @@ from agentmem.history import Frozen, extended
 from agentmem.planning import Shape, message_cost, used_tokens
 from agentmem.queue import entry_of
 from agentmem.summary import Summarise, Summary
+from agentmem.summary_nodes import Nodes
 from agentmem.types import Earlier, Epoch, Message, Pressure
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Pager:
         self._store = store
         self._clock = clock
         self._log = log
+        self._nodes = Nodes(store)
         self._epoch: Epoch | None = None
         self._queue: list[Message] = []
         self._costs: list[int] = []
@@ -43,6 +45,7 @@ class Pager:
     def forget(self) -> None:
         """Read everything anew at the next use (after a rolled-back transaction, an erasure, an import)."""
         self._epoch = None
+        self._nodes.forget()
 
     def state(self, upto: int | None = None) -> tuple[Epoch, list[Message]]:
         """The current epoch and its queue, caught up with other processes; messages after `upto` are left for later."""
@@ -117,7 +120,8 @@ class Pager:
         if plan is None:
             return None
         evicted = queue[: plan.cut]
-        summary = summarise(epoch.summary, evicted, budget.summary_tokens, shape.counter)
+        ways = self._nodes.covers(epoch, evicted)
+        summary = summarise(epoch.summary, evicted, budget.summary_tokens, shape.counter, ways)
         earlier = extended(epoch.compressed, evicted, history, shape.counter, compress) if compress is not None else ()
         with transaction():
             if self._now()[1:] != (epoch.number, erasure):
@@ -138,6 +142,7 @@ class Pager:
                     "by_model": summary.by_model,
                     "compressed": len(earlier),
                     "reason": reason,
+                    **({"from_nodes": list(summary.nodes)} if summary.nodes else {}),
                 },
             )
             crash_point("page_out.before_commit")

@@ -99,6 +99,13 @@ SUMMARISE_ABOVE = """\
 names, dates, numbers, decisions and open questions. Begin with what the previous summary says, shortened. \
 Call no tool. Output the summary alone, as plain text."""
 
+SUMMARISE_NODES = """\
+[memory] The records above tell, in order, {what}. Write a summary of at most {words} words that keeps \
+names, dates, numbers, decisions and open questions. {begin}Call no tool. Output the summary alone, as plain text."""
+ALL_SO_FAR = "the conversation so far, which is no longer in the prompt"
+WHAT_LEAVES = "what is about to leave the prompt"
+BEGIN_WITH_PREVIOUS = "Begin with what the previous summary says, shortened. "
+
 SUMMARISE = """\
 Below is the older part of a conversation, which is about to leave the prompt. Write a summary of at most {words} \
 words that keeps names, dates, numbers, decisions and open questions. Begin with what the previous summary says, \

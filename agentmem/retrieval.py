@@ -18,6 +18,7 @@ from agentmem.ordering import OrderPolicy
 from agentmem.paging import pack
 from agentmem.questions import analyse
 from agentmem.reranking import RERANKED, rerank
+from agentmem.summary_nodes import SUMMARIES
 from agentmem.times import parse_time, utc_seconds
 from agentmem.types import EMPTY_PAGE, Hit, Message, Page, PageItem, Passage, Tier
 
@@ -225,7 +226,7 @@ class Retrieval:
             within = self._agent.archival.selection(
                 utc_seconds(where.as_of or self._clock()), _seconds(where.known_at), since=_seconds(where.since),
                 until=_seconds(where.until), tags=where.tags, superseded=where.superseded,
-                without=() if candidates.SUMMARIES in where.tags else (candidates.SUMMARIES,),
+                without=() if SUMMARIES in where.tags else (SUMMARIES,),
             )  # fmt: skip
             parts.append(candidates.passages(self._agent, asked, within, pool=pool, exhaustive=exhaustive))
         return candidates.joined(parts) if parts else candidates.nothing()

@@ -1,14 +1,16 @@
 """The summary of what leaves the queue, by the model: its request rides the prefix that the agent's prompts share.
 
 What is to be summarised is the frozen part of the prompt and the oldest turns of the queue, in their own bytes: an
-engine has that in its cache already. Behind it stands the instruction. What the model said is kept by what it was
-asked: a flush that was interrupted is not paid for twice.
+engine has that in its cache already. Behind it stands the instruction. Where nodes of the tree of summaries tell that
+in no more tokens, they stand in the place of the turns, behind as much of the frozen part as is still needed. What the
+model said is kept by what it was asked: a flush that was interrupted is not paid for twice.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentmem import prompts
@@ -16,15 +18,18 @@ from agentmem.citing import clean
 from agentmem.context import PromptPlan, render
 from agentmem.derived import decode, derived_key, encode, text_of
 from agentmem.errors import BackendError
-from agentmem.parsing import strip_thinking, text_calls
+from agentmem.parsing import defused, strip_thinking, text_calls
 from agentmem.planning import shown_short
 from agentmem.protocols import Backend, TokenCounter
+from agentmem.queue import content_of, shorten
 from agentmem.summary import Summary, told, within, without_model
+from agentmem.times import day_words
 from agentmem.tokens import cut_text
 from agentmem.types import ChatMessage, Message, Request
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory
+    from agentmem.summary_nodes import Cover
 
 
 class ModelSummariser:
@@ -37,25 +42,27 @@ class ModelSummariser:
         self._salt = cache_salt
 
     def __call__(  # noqa: D102 (the law is Summarise's)
-        self, previous: str, evicted: Sequence[Message], max_tokens: int, counter: TokenCounter
-    ) -> Summary:
+        self, previous: str, evicted: Sequence[Message], max_tokens: int, counter: TokenCounter,
+        ways: Sequence[Cover] = (),
+    ) -> Summary:  # fmt: skip
         request = self._riding(evicted, max_tokens) or self._alone(previous, evicted, max_tokens, counter)
+        request, nodes = self._shorter(request, ways, max_tokens) if ways else (request, ())
         memory, derived, key = self._memory, self._memory.records.derived, self._key(request)
         clears = derived.clears()
         known = decode(derived.get("summary", key), text_of)
         if known is not None:
-            return Summary(within(known, max_tokens, counter), by_model=True)
+            return Summary(within(known, max_tokens, counter), by_model=True, nodes=nodes)
         try:
             completion = self._backend.generate([request])[0]
         except BackendError as e:
             self._report(f"the summary was made without the model: {e.message}")
-            return without_model(previous, evicted, max_tokens, counter)
+            return without_model(previous, evicted, max_tokens, counter, ways)
         text, calls = text_calls(strip_thinking(completion.text), request.tools, 0)
         if not text.strip() or calls or completion.tool_calls:
             said = "it called a tool instead" if calls or completion.tool_calls else "it answered with nothing"
             self._report(f"the summary was made without the model: {said}")
-            return without_model(previous, evicted, max_tokens, counter)
-        summary = Summary(within(clean(text.strip()), max_tokens, counter), by_model=True)
+            return without_model(previous, evicted, max_tokens, counter, ways)
+        summary = Summary(within(clean(text.strip()), max_tokens, counter), by_model=True, nodes=nodes)
         # Not once something was erased meanwhile: it may be told here.
         derived.put("summary", key, encode(summary.text), memory.clock(), since=clears)
         return summary
@@ -83,6 +90,43 @@ class ModelSummariser:
         if shape.counter.count_prompt(messages, shape.tools) + max_tokens > memory.config.window_tokens:
             return None
         return Request(messages, shape.tools, max_tokens=max_tokens, cache_salt=self._salt)
+
+    def _shorter(self, plain: Request, ways: Sequence[Cover], max_tokens: int) -> tuple[Request, tuple[str, ...]]:
+        """The request of the first way that reads no more tokens than the `plain` one, and fits; with its nodes."""
+
+        def cost(request: Request) -> int:
+            return self._memory.shape.counter.count_prompt(request.messages, request.tools)
+
+        most = min(cost(plain), self._memory.config.window_tokens - max_tokens)
+        for way in ways:
+            if cost(request := self._of_nodes(way, max_tokens)) <= most:
+                return request, way.refs
+        return plain, ()
+
+    def _of_nodes(self, way: Cover, max_tokens: int) -> Request:
+        """The frozen part (without the summary and what it tells of, where nodes tell that too), then the nodes and the
+        turns under none, as records, then the instruction."""
+        memory = self._memory
+        epoch, _ = memory.pager.state()
+        said = {s.node.first: f"{s.node.span}: {s.text}" for s in way.nodes}
+        said |= {m.id: self._turn(m) for m in way.left}
+        records = "\n".join(" ".join(said[n].split()) for n in sorted(said))
+        instruction = prompts.SUMMARISE_NODES.format(
+            words=_words(max_tokens), what=prompts.WHAT_LEAVES if way.previous else prompts.ALL_SO_FAR,
+            begin=prompts.BEGIN_WITH_PREVIOUS if way.previous else "",
+        )  # fmt: skip
+        plan = PromptPlan(
+            epoch.number, 1, 0, query=f"{prompts.memory_text(defused(records))}\n{instruction}",
+            mode=memory.shape.mode, summary=way.previous, earlier=len(epoch.compressed) if way.previous else 0,
+        )  # fmt: skip
+        messages = tuple(w.message() for w in render(plan, epoch, {}, ()))
+        return Request(messages, memory.shape.tools, max_tokens=max_tokens, cache_salt=self._salt)
+
+    def _turn(self, message: Message) -> str:
+        """A turn as a record, as long as the queue would show it."""
+        plain = replace(message, role="user", name=None, content=message.said, tool_calls=())
+        text = content_of(plain, shorten(plain, self._memory.budget.entry_tokens, self._memory.shape.counter))
+        return f"{message.ref} {message.name or message.role} ({day_words(message.at)}): {text}"
 
     def _alone(self, previous: str, evicted: Sequence[Message], max_tokens: int, counter: TokenCounter) -> Request:
         """A prompt of its own, for what does not fit the window: of each part, its beginning."""

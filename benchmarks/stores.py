@@ -48,7 +48,7 @@ def ingest_fingerprint(*more: str) -> str:
     digest = hashlib.sha256()
     package = Path(agentmem.__file__).parent
     kernel = ("keys", "indexing", "ingesting", "language", "terms", "drafts", "wire")
-    store = ("schema", "recall", "lexical", "term_lists", "vectors")
+    store = ("schema", "recall", "lexical", "record_words", "term_lists", "vectors")
     for path in (*(package / f"{n}.py" for n in kernel), *(package / "store" / f"{n}.py" for n in store)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     for text in more:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentmem.store.answers import Answers
@@ -65,6 +65,11 @@ class AgentStore:
             )
             for tier in TIERS
         }
+
+    def set_keys(self, tier: str, record_id: int, keys: Sequence[str]) -> None:
+        """Let a record have exactly these further keys, and be found by their words, within the caller's transaction.
+        Raises InvalidInputError for one that is not there, or is not searched."""
+        (self.recall if tier == "recall" else self.archival).set_keys(record_id, keys)
 
     def pending(self) -> tuple[int, int]:
         """(messages, passages) that may still lack vectors: how far the watermarks are behind the counters."""

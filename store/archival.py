@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from agentmem.errors import InvalidInputError
 from agentmem.store.database import Database, in_chunks, marks
 from agentmem.store.lexical import Lexical
+from agentmem.store.record_words import RecordWords, Row
 from agentmem.store.selection import Choice, Scan, Selection
-from agentmem.store.term_lists import TermLists, findings
+from agentmem.store.term_lists import TermLists
 from agentmem.times import format_time, utc_seconds
 from agentmem.types import Passage
 
 ALWAYS = 1e18
 """Later than any time that can be compared, in seconds."""
+
+
+def _words(passages: Iterable[Passage]) -> list[Row]:
+    return [(p.id, p.text, p.text) for p in passages]
 
 
 class Archival:
@@ -28,18 +32,17 @@ class Archival:
     def __init__(self, db: Database, agent_id: int) -> None:
         self._db = db
         self._agent = agent_id
-        self._terms = TermLists(db, agent_id)
-        self._lexical = Lexical(db, f"fts_passages_{agent_id}", partial(self._terms.of, "archival"))
+        self._words = RecordWords(db, agent_id, "archival", f"fts_passages_{agent_id}")
 
     @property
     def lexical(self) -> Lexical:
-        """The full-text index over passages."""
-        return self._lexical
+        """The full-text index over passages and their further keys."""
+        return self._words.lexical
 
     @property
     def terms(self) -> TermLists:
-        """The term lists of passages (tier "archival")."""
-        return self._terms
+        """The term lists of passages and their further keys (tier "archival")."""
+        return self._words.terms
 
     def next_id(self) -> int:
         """The id that the next passage gets; take it within the transaction that adds."""
@@ -125,9 +128,8 @@ class Archival:
         return self.get([row[0]])[0] if row else None
 
     def delete(self, passages: Sequence[Passage]) -> None:
-        """Delete passages and their words, within the caller's transaction."""
-        self._lexical.remove([(p.id, p.text) for p in passages])
-        self._terms.remove("archival", [p.id for p in passages])
+        """Delete passages, their words and their further keys, within the caller's transaction."""
+        self._words.remove(_words(passages))
         self._db.run_many(
             "DELETE FROM passage_tags WHERE agent_id = ? AND tag = ? AND passage_id = ?",
             sorted(self._tags(passages)),
@@ -139,12 +141,18 @@ class Archival:
             )
             self._db.run("DELETE FROM passages WHERE agent_id = ? AND id = ?", (self._agent, p.id))
 
+    def set_keys(self, passage_id: int, keys: Sequence[str]) -> None:
+        """Let a passage be found by exactly these further keys too, within the caller's transaction. Raises
+        InvalidInputError for one that is not there."""
+        rows = _words(self.get([passage_id]))
+        if not rows:
+            raise InvalidInputError("keys", f"p{passage_id}", "is no passage that is there", hint="leave them out")
+        self._words.set_keys(rows[0], keys)
+
     def reindex(self) -> int:
         """Make full-text index, term lists and tags by name anew, within the caller's transaction; how many passages
         they have."""
-        self._lexical.drop()
-        self._lexical.create()
-        self._terms.clear("archival")
+        self._words.clear()
         self._db.run("DELETE FROM passage_tags WHERE agent_id = ?", (self._agent,))
         count = 0
         for passages in self._batches():
@@ -153,8 +161,7 @@ class Archival:
         return count
 
     def _index(self, passages: Sequence[Passage]) -> None:
-        self._lexical.add([(p.id, p.text) for p in passages])
-        self._terms.add("archival", [(p.id, p.text) for p in passages])
+        self._words.add(_words(passages))
         self._db.run_many(
             "INSERT INTO passage_tags (agent_id, tag, passage_id) VALUES (?, ?, ?)", sorted(self._tags(passages))
         )
@@ -169,9 +176,9 @@ class Archival:
         tags: set[tuple[int, str, int]] = set()
         for passages in self._batches():
             wanted |= {p.id for p in passages}
-            wrong += self._terms.differing("archival", [(p.id, p.text) for p in passages])
+            wrong += self._words.differing(_words(passages))
             tags |= self._tags(passages)
-        found = findings("archival", wrong, self._terms.ids("archival") - wanted)
+        found = self._words.findings(wrong, wanted)
         rows = self._db.rows("SELECT agent_id, tag, passage_id FROM passage_tags WHERE agent_id = ?", (self._agent,))
         if different := {tuple(r) for r in rows} ^ tags:
             found.append(f"{len(different)} tags of passages are not found, or found without being there")
@@ -207,6 +214,26 @@ class Archival:
             refs = [f"m{i}" for i in chunk]
             found |= {int(r[0][1:]): r[1] for r in self._db.rows(sql, (self._agent, *refs, tag))}
         return found
+
+    def tag_state(self, tag: str) -> tuple[int, int, int]:
+        """Another one after each change of which open passages have a tag: how many, the sums of ids and squares."""
+        row = self._db.row(
+            "SELECT count(*), coalesce(sum(p.id), 0), coalesce(sum(p.id * p.id), 0) FROM passage_tags t JOIN passages p"
+            " ON p.agent_id = t.agent_id AND p.id = t.passage_id"
+            " WHERE t.agent_id = ? AND t.tag = ? AND p.valid_to IS NULL",
+            (self._agent, tag),
+        )
+        assert row is not None
+        return int(row[0]), int(row[1]), int(row[2])
+
+    def tagged(self, tag: str) -> list[Passage]:
+        """The open passages with a tag, by id."""
+        rows = self._db.rows(
+            "SELECT p.id FROM passage_tags t JOIN passages p ON p.agent_id = t.agent_id AND p.id = t.passage_id"
+            " WHERE t.agent_id = ? AND t.tag = ? AND p.valid_to IS NULL ORDER BY p.id",
+            (self._agent, tag),
+        )
+        return self.get([r[0] for r in rows])
 
     def all_ids(self) -> list[int]:
         """Ids of all passages, superseded ones too, ascending."""

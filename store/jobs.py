@@ -65,6 +65,20 @@ class Jobs:
         )
         return int(row[0])
 
+    def restore(
+        self, job: int, *, started_at: str, ended_at: str | None, state: str, strategies: Sequence[str], backend: str,
+        report: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """Store a job with the number that it has (an import)."""
+        self._db.run(
+            "INSERT INTO jobs (agent_id, id, started_at, ended_at, state, strategies, backend, report)"
+            " VALUES (?,?,?,?,?,?,?,?)",
+            (
+                self._agent, job, started_at, ended_at, state, json.dumps(list(strategies)), backend,
+                json.dumps(report),
+            ),
+        )  # fmt: skip
+
     def end(self, job: int, state: str, report: Mapping[str, Any], at: datetime) -> None:
         """Note how a job ended."""
         self._db.run(

@@ -100,6 +100,10 @@ class Lexical:
         """Merge all segments: words of removed rows leave the file."""
         self._db.run(f"INSERT INTO {self.table} ({self.table}) VALUES ('optimize')")
 
+    def forget_counts(self) -> None:
+        """Count documents anew: those of a term changed, though there are as many records as before."""
+        self._kept = (0, {})
+
     def ids(self) -> set[int]:
         """All ids in the index."""
         return {r[0] for r in self._db.rows(f"SELECT rowid FROM {self.table}")}

@@ -6,13 +6,14 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
+from agentmem.errors import InvalidInputError
 from agentmem.store.database import Database, in_chunks, marks
 from agentmem.store.lexical import Lexical
+from agentmem.store.record_words import RecordWords, Row
 from agentmem.store.selection import EVERYTHING, Choice, Scan, Selection
-from agentmem.store.term_lists import TermLists, findings
+from agentmem.store.term_lists import TermLists
 from agentmem.times import format_time, utc_seconds
 from agentmem.types import Draft, Message, ToolCall
 
@@ -32,6 +33,10 @@ def lexical_text(message: Message) -> str:
     return f"{message.name} {message.said}" if message.name else message.said
 
 
+def _words(messages: Iterable[Message]) -> list[Row]:
+    return [(m.id, lexical_text(m), m.said) for m in messages if m.searchable]
+
+
 def _holds(message: Message, texts: set[str]) -> bool:
     places = [message.content, *(c.arguments for c in message.tool_calls)]
     return any(t in place for t in texts for place in places)
@@ -43,18 +48,17 @@ class Recall:
     def __init__(self, db: Database, agent_id: int) -> None:
         self._db = db
         self._agent = agent_id
-        self._terms = TermLists(db, agent_id)
-        self._lexical = Lexical(db, f"fts_messages_{agent_id}", partial(self._terms.of, "recall"))
+        self._words = RecordWords(db, agent_id, "recall", f"fts_messages_{agent_id}")
 
     @property
     def lexical(self) -> Lexical:
-        """The full-text index over what was said."""
-        return self._lexical
+        """The full-text index over what was said, and over further keys."""
+        return self._words.lexical
 
     @property
     def terms(self) -> TermLists:
-        """The term lists of what was said (tier "recall")."""
-        return self._terms
+        """The term lists of what was said, and of further keys (tier "recall")."""
+        return self._words.terms
 
     def append(self, drafts: Sequence[Draft], now: datetime) -> list[Message]:
         """Store drafts in order, within the caller's transaction."""
@@ -96,8 +100,7 @@ class Recall:
             ],
         )  # fmt: skip
         spoken = [m for m in stored if m.searchable]
-        self._lexical.add([(m.id, lexical_text(m)) for m in spoken])
-        self._terms.add("recall", [(m.id, m.said) for m in spoken])
+        self._words.add(_words(spoken))
         self._db.run_many(
             "INSERT INTO speakers (agent_id, name, messages) VALUES (?, ?, 1)"
             " ON CONFLICT (agent_id, name) DO UPDATE SET messages = messages + 1",
@@ -121,6 +124,23 @@ class Recall:
         )
         return [self._message(r) for r in rows]
 
+    def ids(self, first: int, last: int) -> list[int]:
+        """Ids of the messages from `first` to `last` (both included), ascending; read from an index alone."""
+        sql = "SELECT id FROM messages WHERE agent_id = ? AND id >= ? AND id <= ? ORDER BY id"
+        return [r[0] for r in self._db.rows(sql, (self._agent, first, last))]
+
+    def spoken(self, ids: Sequence[int]) -> list[int]:
+        """Those of messages (ids) that are of people and assistants and do not repeat memory: some may hold calls
+        alone."""
+        found: list[int] = []
+        for chunk in in_chunks(ids):
+            sql = (
+                f"SELECT id FROM messages WHERE agent_id = ? AND id IN ({marks(chunk)}) AND derived = 0"
+                " AND role IN ('user', 'assistant')"
+            )
+            found += [r[0] for r in self._db.rows(sql, (self._agent, *chunk))]
+        return found
+
     def by_keys(self, keys: Iterable[str]) -> dict[str, Message]:
         """The messages that carry these callers' keys."""
         wanted = list(keys)
@@ -133,10 +153,9 @@ class Recall:
         return found
 
     def delete(self, messages: Sequence[Message]) -> None:
-        """Delete messages and their words, within the caller's transaction."""
+        """Delete messages, their words and their further keys, within the caller's transaction."""
         spoken = [m for m in messages if m.searchable]
-        self._lexical.remove([(m.id, lexical_text(m)) for m in spoken])
-        self._terms.remove("recall", [m.id for m in spoken])
+        self._words.remove(_words(spoken))
         self._db.run_many(
             "UPDATE speakers SET messages = messages - 1 WHERE agent_id = ? AND name = ?",
             [(self._agent, m.name) for m in spoken if m.name],
@@ -144,18 +163,23 @@ class Recall:
         self._db.run("DELETE FROM speakers WHERE agent_id = ? AND messages < 1", (self._agent,))
         self._db.run_many("DELETE FROM messages WHERE agent_id = ? AND id = ?", [(self._agent, m.id) for m in messages])
 
+    def set_keys(self, message_id: int, keys: Sequence[str]) -> None:
+        """Let a message be found by exactly these further keys too, within the caller's transaction. Raises
+        InvalidInputError for one that is not there, or is not searched."""
+        rows = _words(self.get([message_id]))
+        if not rows:
+            raise InvalidInputError("keys", f"m{message_id}", "is no message that is searched", hint="leave them out")
+        self._words.set_keys(rows[0], keys)
+
     def reindex(self) -> int:
         """Make full-text index and term lists anew, within the caller's transaction; how many messages they have."""
-        self._lexical.drop()
-        self._lexical.create()
-        self._terms.clear("recall")
+        self._words.clear()
         count = 0
         last = self.last_id()
         for first in range(1, last + 1, 1000):
-            spoken = [m for m in self.since(first, min(first + 999, last)) if m.searchable]
-            self._lexical.add([(m.id, lexical_text(m)) for m in spoken])
-            self._terms.add("recall", [(m.id, m.said) for m in spoken])
-            count += len(spoken)
+            rows = _words(self.since(first, min(first + 999, last)))
+            self._words.add(rows)
+            count += len(rows)
         return count
 
     def check_terms(self) -> list[str]:
@@ -164,10 +188,10 @@ class Recall:
         wrong: list[int] = []
         last = self.last_id()
         for first in range(1, last + 1, 1000):
-            spoken = [m for m in self.since(first, min(first + 999, last)) if m.searchable]
-            wanted |= {m.id for m in spoken}
-            wrong += self._terms.differing("recall", [(m.id, m.said) for m in spoken])
-        return findings("recall", wrong, self._terms.ids("recall") - wanted)
+            rows = _words(self.since(first, min(first + 999, last)))
+            wanted |= {i for i, _, _ in rows}
+            wrong += self._words.differing(rows)
+        return self._words.findings(wrong, wanted)
 
     def repeating(self, texts: Sequence[str]) -> list[Message]:
         """Messages that are not searched (quotations, tool traffic, notes) and hold one of the texts."""

@@ -1,6 +1,7 @@
 """Further keys of records: texts under which a record is found beside its own (fact-augmented keys, LongMemEval).
 
-The record's value stays as it is. A key's number counts from 0; the indexer gives each a vector of the record.
+The record's value stays as it is. A key's number counts from 0; the indexer gives each a vector of the record, and its
+words count among the record's (`agentmem.store.record_words`, which alone writes here: the two must agree).
 """
 
 from __future__ import annotations

@@ -14,8 +14,10 @@ from sqlite_utils.migrations import Migrations
 from agentmem.crashpoints import crash_point
 from agentmem.errors import SchemaVersionError
 from agentmem.store.database import Database
-from agentmem.store.recall import decode_calls
+from agentmem.store.recall import decode_calls, lexical_text
+from agentmem.store.record_words import with_keys
 from agentmem.store.term_lists import encoded
+from agentmem.store.tokenizer import spaced
 from agentmem.types import Message
 
 BATCH = 1000
@@ -207,15 +209,54 @@ def m007_reflection(db: SqliteUtils) -> None:
     )
 
 
+@MIGRATIONS(name="m008_key_words")
+def m008_key_words(db: SqliteUtils) -> None:
+    """The words of further keys count among those of their records."""
+    for agent, tier, record in db.conn.execute(
+        "SELECT DISTINCT agent_id, tier, record_id FROM record_keys ORDER BY agent_id, tier, record_id"
+    ).fetchall():
+        of_record = (agent, tier, record)
+        of_keys = " FROM record_keys WHERE agent_id = ? AND tier = ? AND record_id = ?"
+        keys = [r[0] for r in db.conn.execute(f"SELECT text{of_keys} ORDER BY number", of_record)]
+        found = _text_of(db.conn, agent, tier, record)
+        if found is None:
+            # No record that is searched: nobody could find it, and nothing would take the keys away.
+            db.conn.execute(f"DELETE{of_keys}", of_record)
+            continue
+        text, said = found
+        table = f"fts_{'messages' if tier == 'recall' else 'passages'}_{agent}"
+        db.conn.execute(f"INSERT INTO {table} ({table}, rowid, text) VALUES ('delete', ?, ?)", (record, spaced(text)))
+        db.conn.execute(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (record, spaced(with_keys(keys, text))))
+        db.conn.execute(
+            "UPDATE term_lists SET terms = ? WHERE agent_id = ? AND tier = ? AND record_id = ?",
+            (encoded(with_keys(keys, said)), *of_record),
+        )
+
+
+def _text_of(connection: sqlite3.Connection, agent: int, tier: str, record: int) -> tuple[str, str] | None:
+    """What the full-text index and what the term list has of a record without keys; None of one not searched."""
+    if tier == "archival":
+        sql = "SELECT text FROM passages WHERE agent_id = ? AND id = ?"
+        row = connection.execute(sql, (agent, record)).fetchone()
+        return (row[0], row[0]) if row else None
+    sql = "SELECT id, role, content, tool_calls, derived, name FROM messages WHERE agent_id = ? AND id = ?"
+    row = connection.execute(sql, (agent, record)).fetchone()
+    message = _spoken(row, row[5]) if row else None
+    return (lexical_text(message), message.said) if message is not None and message.searchable else None
+
+
+def _spoken(row: Any, name: str | None = None) -> Message:
+    """A message of (id, role, content, tool calls, derived, ...)."""
+    return Message(
+        row[0], row[1], row[2], _NO_TIME, _NO_TIME, name=name, tool_calls=decode_calls(row[3]), derived=bool(row[4])
+    )
+
+
 def fill_derived(connection: sqlite3.Connection) -> None:
     """Term lists and tags of the records that the file has already, a batch at a time."""
     for (agent,) in connection.execute("SELECT id FROM agents").fetchall():
         for rows in _batches(connection, "SELECT id, role, content, tool_calls, derived FROM messages", agent):
-            spoken = [
-                Message(r[0], r[1], r[2], _NO_TIME, _NO_TIME, tool_calls=decode_calls(r[3]), derived=bool(r[4]))
-                for r in rows
-            ]
-            lists = [(agent, "recall", m.id, encoded(m.said)) for m in spoken if m.searchable]
+            lists = [(agent, "recall", m.id, encoded(m.said)) for m in map(_spoken, rows) if m.searchable]
             connection.executemany("INSERT INTO term_lists VALUES (?, ?, ?, ?)", lists)
         for rows in _batches(connection, "SELECT id, text, tags FROM passages", agent):
             lists = [(agent, "archival", r[0], encoded(r[1])) for r in rows]

@@ -1,5 +1,6 @@
 """`summaries`: a tree of summaries over the history, as an index: the messages under the summaries that fit a question
-best are looked at one by one (as in HCAM, arXiv 2105.14039; the tree is MemWalker's, arXiv 2310.05029).
+best are looked at one by one (as in HCAM, arXiv 2105.14039; the tree is MemWalker's, arXiv 2310.05029). A flush makes
+the recursive summary from it (`agentmem.summary_nodes`).
 
 It is built level by level, in batches. New messages cost their own leaves and the right spine; what these replace is
 closed. By rules a summary is extractive: sentences that tell most of what its window tells, as they were said, under
@@ -20,7 +21,8 @@ from agentmem.reflection.budget import Estimate
 from agentmem.reflection.changes import AddPassage, ClosePassage
 from agentmem.reflection.material import DATA_RULE, material
 from agentmem.reflection.strategy import Said, Step, Steps, ask, propose
-from agentmem.reflection.summary_tree import CHILDREN, KIND, Node, leaves, level, node_of, tags
+from agentmem.reflection.summary_tree import CHILDREN, leaves, level, tags
+from agentmem.summary_nodes import KIND, Node, node_of
 from agentmem.times import day_words, format_time
 from agentmem.types import ChatMessage, Message, Passage, Request
 

@@ -11,27 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agentmem.candidates import SUMMARIES
+from agentmem.summary_nodes import SUMMARIES, Node
 
 if TYPE_CHECKING:
-    from agentmem.types import Message, Passage
+    from agentmem.types import Message
 
-KIND = "summary"
 TAG = SUMMARIES
 CHILDREN = 8
 LEAF_TOKENS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A summary: the first and last message under it (ids), what it was made of (refs of messages or of nodes), and how
-    many levels are below it."""
-
-    ref: str
-    level: int
-    first: int
-    last: int
-    children: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +41,6 @@ class Leaves:
 def tags(level: int, first: int, last: int, by: str) -> tuple[str, ...]:
     """How a node is tagged; `by` says who wrote it ("rules", "model")."""
     return (TAG, f"level:{level}", f"from:m{first}", f"to:m{last}", f"by:{by}")
-
-
-def node_of(passage: Passage) -> Node | None:
-    """The node that a passage is; None for another passage, and for one that was closed."""
-    if passage.kind != KIND or TAG not in passage.tags or passage.valid_to is not None:
-        return None
-    found = dict(t.split(":", 1) for t in passage.tags if ":" in t)
-    try:
-        level, first, last = int(found["level"]), int(found["from"][1:]), int(found["to"][1:])
-    except (KeyError, ValueError):
-        return None
-    return Node(passage.ref, level, first, last, passage.sources)
 
 
 def leaves(

@@ -99,7 +99,6 @@ def _take_out(memory: Memory, entry: Applied) -> None:
         raise Kept(f"{resting[0].ref} rests on {entry.made}; undo the job that made it first")
     records.vectors.remove("archival", [number])
     records.uses.remove("archival", [number])
-    records.keys.remove("archival", [number])
     records.archival.delete([passage])
 
 

@@ -13,29 +13,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentmem import Agent, crashpoints
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.indexing import KEYS_DUE, reembed
 from agentmem.inspecting import rebuild, verify
 from agentmem.keys import CHUNK_BYTES, KEY_PART, MAX_KEYS
-from agentmem.reflection import Propose, SetKeys, reflect, undo
+from agentmem.reflection import AddPassage, Propose, SetKeys, reflect, undo
 from agentmem.reflection.budget import Estimate
 from agentmem.reflection.keys import Keys, in_third_person, told, within
 from agentmem.reflection.strategy import Form
 from agentmem.scripted import ScriptedBackend
 from agentmem.types import Completion, Message, Request
-from tests.reflection.views import views
+from tests.reflection.views import views, words
 
 AT = datetime(2023, 5, 8, 12, tzinfo=UTC)
 Make = Callable[..., Any]
 
 
 class Setting:
-    """Sets keys as a test says."""
+    """Does as a test says."""
 
     name, version = "setting", 1
     forms: tuple[Form, ...] = ("rules",)
 
-    def __init__(self, *changes: SetKeys) -> None:
+    def __init__(self, *changes: AddPassage | SetKeys) -> None:
         self.changes = changes
 
     def estimate(self, view: Any) -> Estimate:
@@ -233,11 +234,25 @@ def test_more_than_a_batch(memory_factory: Make) -> None:
     assert len(parts(memory)) == 320 and verify(memory) == []
 
 
-def test_a_memory_without_an_embedder(memory_factory: Make) -> None:
-    memory = memory_factory(embedder="none")
-    talk(memory)
-    before = ranked(memory)
-    assert reflect(memory, "keys")[0].state == "done" and ranked(memory) == before
+def test_its_words_find_a_record_and_are_never_shown(memory_factory: Make) -> None:
+    memory, other = memory_factory(embedder="none"), memory_factory(agent="other", embedder="none")
+    for each in (memory, other):
+        for n in range(30):
+            each.observe("user", f"Nothing of note, number {n}.", at=AT)
+        passage = each.archive("The ferry leaves at nine.")
+    query = "Is there a zebra crossing?"
+    before = views(memory)
+    assert ranked(memory, query) == []
+    reflect(memory, [Setting(SetKeys("m9", ("a zebra crossing",)), SetKeys(passage.ref, ("the quixotic boat",)))])
+    assert ranked(memory, query)[0][0] == "m9" and ranked(memory, "quixotic")[0][0] == passage.ref
+    assert ranked(other, query) == [] == ranked(other, "quixotic"), "another agent has no such key"
+    found = memory.page_in(query, max_tokens=200).text + memory.page_in("quixotic", max_tokens=200).text
+    assert "number 8." in found and "The ferry leaves" in found and "zebra" not in found and "quixotic" not in found
+    assert "zebra" not in json.dumps([h.text for h in memory.search(query)])
+    reply = Agent(memory).send("What is quixotic?", store=False)
+    assert [i.hit.text for i in reply.page.items] == ["The ferry leaves at nine."] and "boat" not in reply.text
+    undo(memory, "j1")
+    assert views(memory) == before and verify(memory) == []
 
 
 def test_a_record_is_found_by_its_further_key(memory_factory: Make) -> None:
@@ -250,6 +265,41 @@ def test_a_record_is_found_by_its_further_key(memory_factory: Make) -> None:
     assert before[0][0] != "m9" == ranked(memory, query)[0][0]
     undo(memory, "j1")
     assert ranked(memory, query) == before
+
+
+def test_keys_of_a_passage_that_is_undone_go_with_it(memory_factory: Make) -> None:
+    memory = memory_factory()
+    memory.observe("user", "tea", at=AT)
+    before = views(memory)
+    reflect(memory, [Setting(AddPassage("Anna likes tea.", "fact", ("m1",)))])
+    reflect(memory, [Setting(SetKeys("p1", ("a zebra crossing",)))])
+    assert ranked(memory, "zebra")[0][0] == "p1"
+    assert undo(memory, "j1").kept == () and [c.change.op for c in undo(memory, "j2").kept] == ["keys"]
+    assert views(memory) == before and verify(memory) == []
+
+
+@pytest.mark.parametrize(("point", "kept"), [("reflect.before_commit", False), ("reflect.committed", True)])
+def test_a_crash_leaves_both_keys_and_words_or_neither(memory_factory: Make, point: str, kept: bool) -> None:
+    class Crash(BaseException):
+        pass
+
+    def hook(name: str) -> None:
+        if name == point:
+            raise Crash
+
+    memory = memory_factory(embedder="none")
+    memory.observe("user", "tea", at=AT)
+    before = words(memory)
+    crashpoints.install(hook)
+    try:
+        with pytest.raises(Crash):
+            reflect(memory, [Setting(SetKeys("m1", ("a zebra crossing",)))])
+    finally:
+        crashpoints.install(None)
+    memory.close()
+    again = memory_factory(embedder="none")
+    assert (words(again) != before) is bool(again.records.keys.all()) is bool(ranked(again, "zebra")) is kept
+    assert verify(again) == []
 
 
 # -- erasing ------------------------------------------------------------------------------------------------------
@@ -277,6 +327,8 @@ def test_an_erased_record_is_in_no_key(memory_factory: Make, tmp_path: Path) -> 
     memory.close()
     data = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     assert b"seven eight" not in data and b"code is 789" not in data
+    again = memory_factory()
+    assert {t for _, _, t in words(again)["recall"]} == {"anna", "i", "had", "tea", "yesterdai", "note"}
 
 
 def test_keys_of_others_stay(memory_factory: Make) -> None:

@@ -17,6 +17,7 @@ from agentmem.reflection import reflect
 from agentmem.scripted import ScriptedBackend
 from agentmem.times import format_time
 from tests.reflection.toys import Notes, noted
+from tests.reflection.views import words
 from tests.state import killed_child as child
 from tests.state.test_kills import Server
 
@@ -43,6 +44,7 @@ def state(db: Path) -> dict[str, Any]:
             "block": memory.core["human"].value,
             "uses": [u[:3] for u in records.uses.all()],
             "keys": records.keys.all(),
+            "words": words(memory),
             "changes": [(c.number, c.strategy, c.fate, c.made) for c in records.jobs.changes(1)],
             "jobs": [(j.id, j.state) for j in records.jobs.all()],
         }

@@ -15,9 +15,10 @@ from agentmem.inspecting import verify
 from agentmem.language import words
 from agentmem.reflection import AddPassage, ClosePassage, reflect, undo
 from agentmem.reflection.summaries import MAX_WORDS, extract
-from agentmem.reflection.summary_tree import KIND, TAG, Node, node_of
+from agentmem.reflection.summary_tree import TAG
 from agentmem.retrieval import Filter
 from agentmem.scripted import ScriptedBackend
+from agentmem.summary_nodes import KIND, Node, node_of
 from agentmem.types import Completion, Message, Request
 from tests.reflection.views import views
 

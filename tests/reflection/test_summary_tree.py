@@ -12,7 +12,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmem.reflection.summary_tree import CHILDREN, Node, leaves, level
+from agentmem.reflection.summary_tree import CHILDREN, leaves, level
+from agentmem.summary_nodes import Node
 from agentmem.types import Message
 
 AT = datetime(2023, 5, 8, 12, tzinfo=UTC)

@@ -10,8 +10,23 @@ from agentmem.times import format_time
 QUERIES = ("Where does Anna live?", "tea", "note about Lisbon", "Who lives in Porto?", "the harbour")
 
 
+def words(memory: Memory) -> dict[str, list[tuple[Any, ...]]]:
+    """All that the full-text indexes and the term lists hold: (term, record, place), and each list."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    db, records = memory.store.db, memory.records
+    for tier, part in (("recall", records.recall), ("archival", records.archival)):
+        table = part.lexical.table
+        with db.lock:
+            db.run(f"CREATE VIRTUAL TABLE temp.{table}_seen USING fts5vocab('main', '{table}', 'instance')")
+            sql = f"SELECT doc, offset, term FROM temp.{table}_seen ORDER BY doc, offset"
+            found[tier] = [tuple(r) for r in db.rows(sql)]
+            db.run(f"DROP TABLE temp.{table}_seen")
+    sql = "SELECT tier, record_id, terms FROM term_lists WHERE agent_id = ? ORDER BY tier, record_id"
+    return {**found, "lists": [tuple(r) for r in db.rows(sql, (records.agent_id,))]}
+
+
 def views(memory: Memory) -> dict[str, Any]:
-    """Passages (closed ones too), blocks, ratings, further keys, searches, pages and the whole prompt."""
+    """Passages (closed ones too), blocks, ratings, further keys, words, searches, pages and the whole prompt."""
     records = memory.records
     passages = [
         (p.ref, p.text, p.kind, p.tags, p.sources, p.superseded_by, format_time(p.valid_from), str(p.valid_to))
@@ -24,6 +39,7 @@ def views(memory: Memory) -> dict[str, Any]:
         "blocks": [(b.label, b.value, b.max_tokens, b.read_only) for b in records.journal.blocks()],
         "uses": [u for u in records.uses.all() if u[2] is not None],
         "keys": records.keys.all(),
+        "words": words(memory),
         "search": [
             [(h.id, h.score, h.text) for h in memory.search(q, top_k=20, superseded=closed)]
             for q in QUERIES
