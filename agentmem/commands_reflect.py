@@ -89,8 +89,9 @@ def reflect(
     goes on. `agentmem undo JOB` takes a job back.
     """
     from agentmem.reflection.budget import Budget
+    from agentmem.reflection.orders import Orders
     from agentmem.reflection.series import Series
-    from agentmem.reflection.strategies import DEFAULT, make_strategy
+    from agentmem.reflection.strategies import DEFAULT
 
     one = agent is not None
     given = context.get_parameter_source("db")
@@ -118,26 +119,22 @@ def reflect(
     if show:
         show_trees(db, None if all_agents else agent or AGENT_DEFAULT, as_json)
         return
-    chosen = tuple(strategies or DEFAULT)
-    for name in chosen:
-        make_strategy(name)  # a wrong name is told before a model is loaded
     spec = None if backend in ("none", "extractive") else backend
     budget = Budget(max_calls, max_tokens, max_seconds)
+    orders = Orders(tuple(strategies or DEFAULT), spec, embedder, window, again, seed, batch_size, budget)
+    orders.checked()  # a wrong name is told before a model is loaded
     whose = None if all_agents else agent or AGENT_DEFAULT
     with _stream(events) as stream, _stoppable():
         told = Telling(as_json, quiet=events == "-", stream=stream, hidden=as_json or review)
         if several and not dry_run and in_ is None:
-            by_workers(
-                db, whose, ray, told, strategies=chosen, workers=workers, backend=spec, embedder=embedder,
-                window=window, budget=budget, again=again, seed=seed, batch_size=batch_size,
-            )  # fmt: skip
+            by_workers(orders, db, whose, told, workers, ray)
             return
         with closing_backend(None if several and not dry_run else spec) as model:
-            series = Series(chosen, model, budget, batch_size, dry_run, again, seed)
+            series = Series(orders.named, model, orders.budget, batch_size, dry_run, again, seed)
             if in_ is not None:
-                over_histories(series, spec, in_, out, own, embedder, window, told, workers, ray)
+                over_histories(series, orders, in_, out, own, told, workers, ray)
             else:
-                over_agents(series, db, whose, embedder, window, review, told)
+                over_agents(series, orders, db, whose, review, told)
 
 
 @contextmanager

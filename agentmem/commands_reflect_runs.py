@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agentmem.protocols import Backend
     from agentmem.reflection.diff import DiffLine
     from agentmem.reflection.histories import Taken
+    from agentmem.reflection.orders import Orders
     from agentmem.reflection.outcome import JobReport
     from agentmem.reflection.series import Series
     from agentmem.reflection.watching import OnEvent
@@ -72,9 +73,7 @@ def show_line(line: DiffLine | str) -> None:
     typer.secho(str(line), fg=None if isinstance(line, str) else _COLOURS.get(line.mark))
 
 
-def over_agents(
-    series: Series, db: str, agent: str | None, embedder: str, window: int | None, review: bool, told: Telling
-) -> None:
+def over_agents(series: Series, orders: Orders, db: str, agent: str | None, review: bool, told: Telling) -> None:
     """One agent, or all (None): a group at a time, side by side. Exits 1 when a job stopped before its end."""
     from agentmem.reflection.forecast import expected_seconds
     from agentmem.reflection.job import estimated
@@ -95,7 +94,7 @@ def over_agents(
                 memories.clear()
                 for name in names[len(reports) : len(reports) + GROUP]:
                     memories[name] = memory = stack.enter_context(
-                        opened(db, name, create=False, embedder=shared or embedder, window=window)
+                        opened(db, name, create=False, embedder=shared or orders.embedder, window=orders.window)
                     )
                     if shared is None and len(names) > 1:
                         # The first one opens the embedder, notes it in the file, and the others share it.
@@ -130,18 +129,19 @@ def _tell(
     _end([f"{r.agent}: {r.reason}" for r in reports if r.state == "stopped"], not_begun)
 
 
-def by_workers(db: str, agent: str | None, ray: str | None, told: Telling, **settings: Any) -> None:
-    """The same by processes of their own: of this machine, or on Ray. `settings` are those of `reflect_agents`."""
+def by_workers(orders: Orders, db: str, agent: str | None, told: Telling, workers: int, ray: str | None) -> None:
+    """The same by processes of their own: of this machine, or on Ray."""
     names = agent_names(db) if agent is None else [agent]
     with told.watching(len(names)) as on_event:
         if ray is None:
             from agentmem.reflection.workers import reflect_agents
 
-            reports = reflect_agents(db, names, on_event=on_event, **settings)
+            reports = reflect_agents(db, names, orders, workers=workers, on_event=on_event)
         else:
             from agentmem.reflection.ray_workers import reflect_on_ray
 
-            reports = reflect_on_ray(ray, [(db, name) for name in names], on_event=on_event, **settings)
+            work = [(db, name) for name in names]
+            reports = reflect_on_ray(ray, work, orders, workers=workers, on_event=on_event)
     _tell(reports, [], told, lambda: _summaries(db, reports))
 
 
@@ -210,11 +210,11 @@ def show_trees(db: str, agent: str | None, as_json: bool) -> None:
 
 
 def over_histories(
-    series: Series, spec: str | None, source: Path, out: Path | None, db: str | None, embedder: str,
-    window: int | None, told: Telling, workers: int = 1, ray: str | None = None,
+    series: Series, orders: Orders, source: Path, out: Path | None, db: str | None, told: Telling, workers: int = 1,
+    ray: str | None = None,
 ) -> None:  # fmt: skip
     """A file of histories, each in a store in RAM, or in `db`; by workers of their own where there are several. A dry
-    run reads them all, and writes nothing. `spec` is of the series' backend."""
+    run reads them all, and writes nothing."""
     from agentmem.commands_memory import count_lines, read_lines
     from agentmem.memory import Memory
     from agentmem.reflection.histories import reflect_histories
@@ -223,22 +223,23 @@ def over_histories(
     from agentmem.registry import make_embedder
 
     count = count_lines(source)
-    settings: dict[str, Any] = {} if window is None else {"window_tokens": window}
+    settings: dict[str, Any] = {} if orders.window is None else {"window_tokens": orders.window}
     reports: list[JobReport] = []
     # How many do the work is not in it: another number may go on.
-    depends = json.dumps([series.strategies, spec, series.seed, series.again, embedder, window])
+    o = orders
+    depends = json.dumps([o.named, o.backend, o.seed, o.again, o.embedder, o.window])
     with ExitStack() as stack:
         if series.dry_run or out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "plan.jsonl"
         series.on_event = stack.enter_context(told.watching(count or 0))
         if (workers > 1 or ray is not None) and not series.dry_run:
-            taken = _dealt(series, spec, source, out, embedder, window, depends, workers, ray)
+            taken = _dealt(orders, source, out, series.on_event, depends, workers, ray)
         else:
-            shared = None if db is not None else make_embedder(embedder)
+            shared = None if db is not None else make_embedder(orders.embedder)
 
             def open_one(name: str, clock: Callable[[], datetime]) -> Memory:
                 if db is not None:
-                    return Memory(db, name, embedder=embedder, **settings)
+                    return Memory(db, name, embedder=orders.embedder, **settings)
                 return Memory(":memory:", name, embedder=shared or "none", clock=clock, **settings)
 
             def reflector(memories: Sequence[Memory]) -> list[JobReport]:
@@ -268,26 +269,18 @@ def over_histories(
 
 
 def _dealt(
-    series: Series, spec: str | None, source: Path, out: Path, embedder: str, window: int | None, depends: str,
-    workers: int, ray: str | None,
-) -> Taken:  # fmt: skip
+    orders: Orders, source: Path, out: Path, on_event: OnEvent, depends: str, workers: int, ray: str | None
+) -> Taken:
     from agentmem.commands_memory import read_lines
-    from agentmem.reflection.budget import Budget
     from agentmem.reflection.dealt_histories import deal_histories
-    from agentmem.reflection.share_job import Orders
 
-    budget = series.max_cost
-    orders = Orders(
-        tuple(series.strategies), spec, embedder, window, series.again, series.seed, series.batch_size,
-        limited=budget != Budget(),
-    ).checked()  # fmt: skip
     if ray is None:
         from agentmem.reflection.workers import process_crew
 
-        crews = process_crew(orders, workers, budget, series.on_event)
+        crews = process_crew(orders, workers, on_event)
     else:
         from agentmem.reflection.ray_workers import ray_crew
 
-        crews = ray_crew(ray, orders, workers, budget, series.on_event, here=False)
+        crews = ray_crew(ray, orders, workers, on_event, here=False)
     with crews as crew:
         return deal_histories(crew, read_lines(source), out, settings=depends)

@@ -27,7 +27,8 @@ HELP = """\
 /core           the core-memory blocks; /core LABEL TEXT adds a line
 /search TEXT    look something up
 /why            the last page-in: what was found, and why
-/reflect        learn from what is stored, by rules; /reflect STRATEGY ... runs these
+/reflect        learn from what is stored: /reflect [STRATEGY ...]; a model's plan and cost are shown first, and
+                asked about (--rules goes without it, --max-calls N and --max-tokens N give less, --dry-run looks)
 /undo           take back the last job of /reflect; /undo JOB that one
 /export FILE    a full archive of this agent
 /help           this list
@@ -268,10 +269,16 @@ class Chat:
             self.out.print(f"{stated} at confidence {self.last.confidence:.2f}")
 
     def reflect(self, rest: str) -> None:
-        """Run strategies by rules. The chat's lock is on the chat alone: a job of another process is told of."""
+        """Run strategies. The chat's lock is on the chat alone: a job of another process is told of."""
         from agentmem.repl_reflect import reflect_here
 
-        reflect_here(self.memory, rest, self.out.print)
+        reflect_here(self.agent, rest, self.out.print, self.asked)
+
+    def asked(self, question: str) -> str:
+        """The next line of the input, as the answer to a question; "" at its end."""
+        self.out.file.write(question)
+        self.out.file.flush()
+        return sys.stdin.readline()
 
     def undo(self, rest: str) -> None:
         """Take back a job."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agentmem.reflection.budget import Budget, Estimate
     from agentmem.reflection.changes import AddPassage, Change, ClosePassage, EditBlock, Rate, SetKeys
     from agentmem.reflection.job import reflect
+    from agentmem.reflection.orders import Orders
     from agentmem.reflection.outcome import Applied, JobReport, Undone
     from agentmem.reflection.ray_workers import reflect_on_ray
     from agentmem.reflection.strategy import Ask, Propose, Said, Strategy
@@ -32,6 +33,7 @@ _HOMES = {
     "EditBlock": "changes",
     "Estimate": "budget",
     "JobReport": "outcome",
+    "Orders": "orders",
     "Propose": "strategy",
     "Rate": "changes",
     "Said": "strategy",
@@ -57,6 +59,7 @@ __all__ = [
     "EditBlock",
     "Estimate",
     "JobReport",
+    "Orders",
     "Propose",
     "Rate",
     "Said",

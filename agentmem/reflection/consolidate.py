@@ -10,16 +10,18 @@ facts of a small group contradict each other; which of the two is the newer is s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentmem.errors import ConfigError
 from agentmem.reflection.answers import list_of, read_object
 from agentmem.reflection.budget import Estimate
-from agentmem.reflection.changes import AddPassage, ClosePassage
-from agentmem.reflection.material import Material, material, one_line
+from agentmem.reflection.changes import AddPassage
+from agentmem.reflection.comparing import Pair, closings, compared
+from agentmem.reflection.extraction import FACTS_A_MESSAGE, extracted, questions
+from agentmem.reflection.material import Material, material
 from agentmem.reflection.nearby import Fact, Nearby, fact_of
-from agentmem.reflection.relations import relation, worth_filing
+from agentmem.reflection.relations import worth_filing
 from agentmem.reflection.requests import answer_tokens, cost, fitting, request, room
 from agentmem.reflection.strategy import Form, Said, Steps, ask, propose
 from agentmem.times import format_time, utc_seconds
@@ -34,6 +36,9 @@ WINDOW = 200
 """Changes of one proposal at most."""
 ANSWER_TOKENS = 400
 MAX_CHARS = 300
+TOKENS_A_FACT = 120
+"""Of at most `MAX_CHARS` characters, with its number and date."""
+UNCOUNTED = "closings among facts still to be filed are not counted"
 INSTRUCTION = (
     "You tidy the notes of an assistant. Below is a small group of notes that may be about the same thing. Name the"
     " pairs of which one can't be true any more because of the other (same subject, same question, another answer:"
@@ -81,8 +86,9 @@ class _Progress:
 
 
 class Consolidate:
-    """The strategy `consolidate`. `extract`: plain statements of people in new messages become facts first (off: what
-    is said is found in the messages anyway). `group`: how many facts a model sees together.
+    """The strategy `consolidate`. `extract`: plain statements of people in new messages become facts first, by a model
+    those that it reads in them (off: what is said is found in the messages anyway). `group`: how many facts a model
+    sees together.
 
     Raises ConfigError for options out of range.
     """
@@ -100,17 +106,31 @@ class Consolidate:
 
     def estimate(self, view: View) -> Estimate:
         """The facts that are new (and messages, with `extract`); by a model, one call for each new fact that has any
-        near it, facts that are yet to be extracted not counted."""
+        near it, and with `extract` one for each run of messages, and as many full ones as facts may come of them."""
         at = _Progress.of(view.cursor)
         new, known = self._facts(view, at)
-        records = len(new) + (len(view.messages(at.message)) if self.extract else 0)
-        return cost(view, records, [r for _, r in self._asked(view, new, known)] if view.form == "model" else [])
+        messages = view.messages(at.message) if self.extract else []
+        told = sum(m.role == "user" for m in messages)
+        records = len(new) + len(messages)
+        if view.form == "rules":
+            return Estimate(records, uncounted=(UNCOUNTED,) if told else ())
+        if not told:
+            return cost(view, records, [r for _, r in self._asked(view, new, known)])
+        calls, most = len(new) + told * FACTS_A_MESSAGE, answer_tokens(view, ANSWER_TOKENS)
+        around = view.window_tokens - most - room(view, INSTRUCTION, most)
+        prompt = min(view.window_tokens - most, around + self.group * TOKENS_A_FACT)
+        found = cost(view, records, [r for _, _, r in questions(view, at.message)])
+        return found + Estimate(0, calls, calls * prompt, calls * most)
 
     def run(self, view: View) -> Steps:
         """Extract, compare what is new with all that holds, and close what is superseded."""
         at = _Progress.of(view.cursor)
         added: list[Fact] = []
-        if self.extract and view.last_message > at.message:
+        if self.extract and view.last_message > at.message and view.form == "model":
+            before, (_, known) = at, self._facts(view, at)
+            added = yield from extracted(view, at.message, known, lambda last: replace(before, message=last).to_dict())
+            at = replace(at, message=view.last_message)
+        elif self.extract and view.last_message > at.message:
             filed, speakers = self._extracted(view, at.message)
             at = _Progress(view.last_message, at.passage, at.own)
             outcomes = yield from propose(filed, at.to_dict())
@@ -131,10 +151,10 @@ class Consolidate:
                 pairs += found
                 rejected += reasons
         else:
-            pairs = _compared(new, known)
+            pairs = compared(new, known)
         own = tuple(n for n in (*at.own, *(f.number for f in added)) if n > view.last_passage)
         done = _Progress(view.last_message if self.extract else at.message, view.last_passage, own)
-        changes = _closings(pairs)
+        changes = closings(pairs)
         for start in range(0, max(len(changes), 1), WINDOW):
             last = start + WINDOW >= len(changes)
             yield from propose(
@@ -182,51 +202,6 @@ class Consolidate:
         return out
 
 
-Pair = tuple[Fact, Fact, str]
-"""The older fact, the newer one, and "updates" or "same"."""
-
-
-def _compared(new: Sequence[Fact], known: Sequence[Fact]) -> list[Pair]:
-    nearby = Nearby(known)
-    pairs: list[Pair] = []
-    done: set[frozenset[str]] = set()
-    for fact in new:
-        for other in nearby.of(fact):
-            both = frozenset({fact.ref, other.ref})
-            if both in done:
-                continue
-            done.add(both)
-            older, newer = sorted((fact, other), key=lambda f: f.order)
-            if older.plain == newer.plain and (older.states_now or older.told == newer.told):
-                pairs.append((older, newer, "same"))
-            elif relation(older.statements, newer.statements).name == "updates":
-                pairs.append((older, newer, "updates"))
-    return pairs
-
-
-def _closings(pairs: Sequence[Pair]) -> list[ClosePassage]:
-    """What pairs close: each older fact once, by the first of those that came after it."""
-    first: dict[str, Pair] = {}
-    for pair in pairs:
-        older, newer, name = pair
-        held = first.get(older.ref)
-        if held is None or (name == "same", newer.order) < (held[2] == "same", held[1].order):
-            first[older.ref] = pair
-    out: list[ClosePassage] = []
-    for older, newer, name in sorted(first.values(), key=lambda p: p[0].number):
-        says = "otherwise" if name == "updates" else "the same"
-        why = f"{newer.ref} is newer and says {says}: {one_line(newer.text, 120)}"
-        ends = format_time(_end(older, newer))
-        out.append(ClosePassage(older.ref, ends, newer.ref, (older.ref, newer.ref), why))
-    return out
-
-
-def _end(older: Fact, newer: Fact) -> Any:
-    """When the older one ceased to hold: when the newer one began to, or, where that is not known so well, was told."""
-    begins, known = newer.happened
-    return begins if utc_seconds(begins) > utc_seconds(older.happened[1]) else known
-
-
 def _open(passage: Passage) -> bool:
     return passage.valid_to is None and passage.superseded_by is None
 
@@ -249,5 +224,5 @@ def _read(shown: Material, said: Said, facts: Mapping[str, Fact]) -> tuple[list[
             reasons.append("a pair names what is not in its group")
         elif row["relation"] != "unrelated":
             older, newer = sorted(both, key=lambda f: f.order)
-            out.append((older, newer, str(row["relation"])))
+            out.append(Pair(older, newer, str(row["relation"])))
     return out, reasons

@@ -104,7 +104,7 @@ class JobReport:
         """What `to_dict` wrote: seconds are rounded there, and the changes' `before` is left out."""
         strategies = tuple(
             StrategyReport(**{
-                **s, "estimate": Estimate(**s["estimate"]), "rejected": tuple(s["rejected"]),
+                **s, "estimate": Estimate.of_dict(s["estimate"]), "rejected": tuple(s["rejected"]),
                 "changes": tuple(Applied.of_dict(c) for c in s["changes"]),
                 "proposals": tuple(s.get("proposals", ())),
             })

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -123,12 +122,20 @@ class Questioning:
         chosen: list[int] = []
         planned = self._spent
         for n in batch:
-            with suppress(BadRequestError):  # a prompt that can't be sent costs nothing; why is said when it is asked
-                planned += estimate_of([requests[n]], self._backend)
+            planned += self._cost_of(requests[n])
             if limit := self._budget.spent(planned, time.monotonic() - self._began):
                 return chosen, limit
             chosen.append(n)
         return chosen, ""
+
+    def _cost_of(self, request: Request) -> Estimate:
+        # Where nothing limits tokens they are not counted: to count a prompt is to encode it once more.
+        if not self._budget.counts_tokens:
+            return Estimate(0, 1)
+        try:
+            return estimate_of([request], self._backend)
+        except BadRequestError:  # it can't be sent, so it is a call without tokens; why is said when it is asked
+            return Estimate(0, 1)
 
     def _answer(self, batch: Sequence[tuple[Asked, int]]) -> None:
         completions = self._generate([one.requests[n] for one, n in batch])

@@ -10,18 +10,17 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from agentmem.errors import AgentMemError, BackendError, ConfigError, MissingExtraError
 from agentmem.reflection.budget import Budget
 from agentmem.reflection.crew import Crew, problem_of, reports_of
-from agentmem.reflection.job import BATCH_SIZE
+from agentmem.reflection.orders import Orders
 from agentmem.reflection.outcome import JobReport
 from agentmem.reflection.questioning import OnEvent
-from agentmem.reflection.share_job import Orders, ShareJob
+from agentmem.reflection.share_job import ShareJob
 from agentmem.reflection.shares import Ledger, Share
-from agentmem.reflection.strategies import DEFAULT
 from agentmem.reflection.workers import checked_agents
 
 POLL_S = 0.2
@@ -34,16 +33,9 @@ STORE_BYTES = 200_000_000
 def reflect_on_ray(
     address: str,
     work: Sequence[tuple[str | os.PathLike[str], str]],
-    strategies: Sequence[str] | str = DEFAULT,
+    orders: Orders | None = None,
     *,
     workers: int,
-    backend: str | None = None,
-    embedder: str = "auto",
-    window: int | None = None,
-    budget: Budget | None = None,
-    again: bool = False,
-    seed: int = 0,
-    batch_size: int = BATCH_SIZE,
     gpus_per_worker: float | None = None,
     on_event: OnEvent | None = None,
 ) -> list[JobReport]:
@@ -55,8 +47,7 @@ def reflect_on_ray(
     SQLite must not be shared between machines. Raises MissingExtraError, ConfigError (no such Ray; it can't hold one
     worker), and as `reflect_agents` does.
     """
-    named = (strategies,) if isinstance(strategies, str) else tuple(strategies)
-    orders = Orders(named, backend, embedder, window, again, seed, batch_size).checked()
+    told = (orders or Orders()).checked()
     agents_of: dict[str, list[str]] = {}
     for db, agent in work:
         agents_of.setdefault(os.fspath(db), []).append(agent)
@@ -64,7 +55,7 @@ def reflect_on_ray(
     if not work:
         return []
     tasks = [{"db": paths[os.fspath(db)], "agent": agent} for db, agent in work]
-    with ray_crew(address, orders, workers, budget, on_event, gpus_per_worker=gpus_per_worker, here=True) as crew:
+    with ray_crew(address, told, workers, on_event, gpus_per_worker=gpus_per_worker, here=True) as crew:
         return reports_of(tasks, crew.work(tasks))
 
 
@@ -73,21 +64,20 @@ def ray_crew(
     address: str,
     orders: Orders,
     workers: int,
-    budget: Budget | None = None,
     on_event: OnEvent | None = None,
     *,
     gpus_per_worker: float | None = None,
     here: bool,
 ) -> Iterator[Crew[Any]]:
-    """Actors of the Ray at `address` that work by `orders`, within one budget; none outlives the block. `here`: on this
-    node alone, else wherever the cluster has room."""
+    """Actors of the Ray at `address` that work by `orders`, within their one budget; none outlives the block. `here`:
+    on this node alone, else wherever the cluster has room."""
     if workers < 1:
         raise ConfigError("workers", workers, "must be at least 1")
     engine = orders.backend is not None and orders.backend.startswith("vllm:")
     gpus = float(engine) if gpus_per_worker is None else gpus_per_worker
     ray, ours = _connected(address, workers)
     try:
-        crew = _Actors(ray, workers, orders, budget or Budget(), gpus, here, on_event)
+        crew = _Actors(ray, workers, orders, gpus, here, on_event)
         try:
             yield crew
         finally:
@@ -195,13 +185,13 @@ class _Actors(Crew[int]):
     how often, is counted in one place."""
 
     def __init__(
-        self, ray: Any, workers: int, orders: Orders, budget: Budget, gpus: float, here: bool, on_event: OnEvent | None
+        self, ray: Any, workers: int, orders: Orders, gpus: float, here: bool, on_event: OnEvent | None
     ) -> None:
         super().__init__(workers, on_event)
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray = ray
-        self._orders = json.dumps(replace(orders, limited=budget != Budget()).to_dict())
+        self._orders = json.dumps(orders.to_dict())
         own = ray.get_runtime_context().get_node_id()
         nodes = [n for n in ray.nodes() if n["Alive"] and (n["NodeID"] == own or not here)]
         for name, needed in (("CPU", 1.0), ("GPU", gpus)):
@@ -213,7 +203,7 @@ class _Actors(Crew[int]):
                     hint="ray start with --num-cpus, --num-gpus, or set gpus_per_worker",
                 )  # fmt: skip
         place = NodeAffinitySchedulingStrategy(node_id=own, soft=False)
-        self._desk = ray.remote(num_cpus=0, scheduling_strategy=place)(_Desk).remote(asdict(budget))
+        self._desk = ray.remote(num_cpus=0, scheduling_strategy=place)(_Desk).remote(asdict(orders.budget))
         self._actor = ray.remote(
             num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0,
             scheduling_strategy=place if here else "DEFAULT",

@@ -102,7 +102,7 @@ def _specific(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def _ceased(old: Statement, new: Statement, beside: Sequence[Statement]) -> str:
-    if new.doubts & {"unreal", "bounded"} and "correction" not in new.cues:
+    if new.doubts & {"unreal", "bounded", "ahead", "past"} and "correction" not in new.cues:
         return ""
     everything = frozenset().union(*(s.words for s in beside))
     for what in new.gone:
@@ -170,7 +170,7 @@ def _swapped(old: Statement, new: Statement) -> str:
     """A value to which something changed: what changed is all named in the older record."""
     if old.doubts & {"unreal", "question", "reported", "past"} or old.past or new.negated:
         return ""
-    if new.doubts & {"unreal", "bounded", "more", "past"} or numbers_in(new.subject) != numbers_in(
+    if new.doubts & {"unreal", "bounded", "more", "past", "ahead"} or numbers_in(new.subject) != numbers_in(
         old.subject
     ) & numbers_in(new.words):
         return ""
@@ -241,7 +241,7 @@ def _plain(s: Statement, correcting: bool) -> bool:
 
 def _other_value(old: Statement, new: Statement) -> str:
     correcting = "correction" in new.cues
-    if not (_plain(old, correcting) and _plain(new, correcting)):
+    if not (_plain(old, correcting) and _plain(new, correcting)) or "ahead" in new.doubts:
         return ""
     if old.context != new.context and not (new.context and new.context <= MONTH_STEMS):
         return ""

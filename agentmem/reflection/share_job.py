@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from agentmem import __version__, registry
-from agentmem.errors import AgentMemError, ConfigError
+from agentmem import registry
+from agentmem.errors import AgentMemError
 from agentmem.reflection.budget import Budget, Estimate
 from agentmem.reflection.histories import reflect_histories
-from agentmem.reflection.job import BATCH_SIZE, reflect
+from agentmem.reflection.job import reflect
+from agentmem.reflection.orders import Orders
 from agentmem.reflection.outcome import JobReport
-from agentmem.reflection.strategies import form_of, make_strategy
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory
@@ -32,61 +32,8 @@ May = Callable[[int, int], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """What every worker of a run is told, once. `limited`: there is a budget, and each question is asked for."""
-
-    strategies: tuple[str, ...]
-    backend: str | None = None
-    embedder: str = "auto"
-    window: int | None = None
-    again: bool = False
-    seed: int = 0
-    batch_size: int = BATCH_SIZE
-    limited: bool = False
-    version: str = __version__
-
-    def checked(self) -> Self:
-        """Raises ConfigError and UnknownNameError for what no worker could do."""
-        for spec in self.strategies:
-            if not isinstance(spec, str):
-                raise ConfigError(
-                    "strategies", spec, "an object can't go to another process",
-                    hint="name it: package.module:Class, or package.module:Class?option=value",
-                )  # fmt: skip
-        made = [make_strategy(s) for s in self.strategies]
-        if not made:
-            raise ConfigError("strategies", self.strategies, "names none")
-        if len({s.name for s in made}) < len(made):
-            raise ConfigError("strategies", [s.name for s in made], "one is named twice")
-        for name in ("backend", "embedder"):
-            if not isinstance(getattr(self, name), str | None):
-                raise ConfigError(
-                    name, getattr(self, name), "an object can't go to another process", hint="give a spec"
-                )
-        if self.batch_size < 1:
-            raise ConfigError("batch_size", self.batch_size, "must be at least 1")
-        for strategy in made:
-            form_of(strategy, self.backend not in (None, "extractive"))
-        return self
-
-    def to_dict(self) -> dict[str, Any]:
-        """As values of JSON; `of_dict` is the inverse."""
-        return asdict(self)
-
-    @classmethod
-    def of_dict(cls, value: Mapping[str, Any]) -> Self:
-        """What `to_dict` wrote. Raises ConfigError when another version of agentmem did."""
-        if value["version"] != __version__:
-            raise ConfigError(
-                "version", value["version"], f"a worker has agentmem {__version__}",
-                hint="install the same version everywhere",
-            )  # fmt: skip
-        return cls(**{**value, "strategies": tuple(value["strategies"])})
-
-
-@dataclass(frozen=True, slots=True)
 class AskedBudget(Budget):
-    """A budget that is counted elsewhere, over all workers."""
+    """A budget that is counted elsewhere, over all workers: its own limits say what has to be counted for that."""
 
     ask: Callable[[Estimate], str] = lambda _cost: ""
 
@@ -190,10 +137,10 @@ class ShareJob:
 
     def _reflect(self, memories: Sequence[Memory], account: _Account) -> list[JobReport]:
         o = self._orders
-        budget = AskedBudget(ask=account.ask) if o.limited else Budget()
+        budget = AskedBudget(**asdict(o.budget), ask=account.ask) if o.budget != Budget() else Budget()
         try:
             found = reflect(
-                memories, o.strategies, backend=self._backend, budget=budget, again=o.again, batch_size=o.batch_size,
+                memories, o.named, backend=self._backend, budget=budget, again=o.again, batch_size=o.batch_size,
                 seed=o.seed, on_event=self._tell,
             )  # fmt: skip
         except AgentMemError:

@@ -54,6 +54,10 @@ def plan_lines(reports: Sequence[JobReport], whole: Estimate, expected_s: float 
     for row in rows:
         cells = zip(row, widths, strict=True)
         lines.append("  ".join(c.ljust(w) if n < 3 else c.rjust(w) for n, (c, w) in enumerate(cells)))
+    lines += [
+        f"not in the plan ({short(report.agent, 30)}, {s.name}): {short(told, 200)}"
+        for report in reports for s in report.strategies for told in s.estimate.uncounted
+    ]  # fmt: skip
     seconds = "not known" if expected_s is None else f"about {expected_s:,.0f} s, as past jobs went"
     if not whole.calls:
         seconds = "not known; no model is asked"

@@ -14,20 +14,17 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from agentmem import registry
 from agentmem.errors import AgentMemError, ConfigError, UnknownNameError
-from agentmem.reflection.budget import Budget
 from agentmem.reflection.crew import Crew, problem_of, reports_of
-from agentmem.reflection.job import BATCH_SIZE
+from agentmem.reflection.orders import Orders
 from agentmem.reflection.outcome import JobReport
 from agentmem.reflection.questioning import OnEvent
-from agentmem.reflection.share_job import Orders, ShareJob
+from agentmem.reflection.share_job import ShareJob
 from agentmem.reflection.shares import Ledger, Share
-from agentmem.reflection.strategies import DEFAULT
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -40,24 +37,17 @@ END_S = 10.0
 def reflect_agents(
     db: str | os.PathLike[str],
     agents: Sequence[str],
-    strategies: Sequence[str] | str = DEFAULT,
+    orders: Orders | None = None,
     *,
     workers: int,
-    backend: str | None = None,
-    embedder: str = "auto",
-    window: int | None = None,
-    budget: Budget | None = None,
-    again: bool = False,
-    seed: int = 0,
-    batch_size: int = BATCH_SIZE,
     on_event: OnEvent | None = None,
 ) -> list[JobReport]:
-    """`reflect` on agents of one file by `workers` processes; a report each, in their order.
+    """`reflect` on agents of one file by `workers` processes that work by `orders` (None: those of `Orders()`); a
+    report each, in the agents' order.
 
-    Strategies, backend and embedder are specs. The budget holds over all workers: it is counted here. Agents are dealt
-    in small shares; those of a worker that is killed are given to another, twice at most, and go on where they were.
-    Events are those of `reflect`, with "worker" (a number) in each and what was spent counted over the run, and
-    "worker_lost". `on_event` is called in this process.
+    The budget holds over all workers: it is counted here. Agents are dealt in small shares; those of a worker that is
+    killed are given to another, twice at most, and go on where they were. Events are those of `reflect`, with "worker"
+    (a number) in each and what was spent counted over the run, and "worker_lost". `on_event` is called in this process.
 
     A process is begun anew ("spawn"): a script that calls this needs its `if __name__ == "__main__":`. Each worker
     makes the backend itself: `openai:` shares one server, `hf:` loads the weights once a worker, `vllm:` claims the
@@ -65,21 +55,18 @@ def reflect_agents(
     there, and BackendError when no worker can make the backend; an agent that can't be worked on is "stopped" in its
     report, with the reason.
     """
-    named = (strategies,) if isinstance(strategies, str) else tuple(strategies)
-    orders = Orders(named, backend, embedder, window, again, seed, batch_size).checked()
+    told = (orders or Orders()).checked()
     path = checked_agents(db, agents)
     if not agents:
         return []
     tasks = [{"db": path, "agent": agent} for agent in agents]
-    with process_crew(orders, workers, budget, on_event) as crew:
+    with process_crew(told, workers, on_event) as crew:
         return reports_of(tasks, crew.work(tasks))
 
 
 @contextmanager
-def process_crew(
-    orders: Orders, workers: int, budget: Budget | None = None, on_event: OnEvent | None = None
-) -> Iterator[Crew[Any]]:
-    """Processes of this machine that work by `orders`, within one budget; none outlives the block."""
+def process_crew(orders: Orders, workers: int, on_event: OnEvent | None = None) -> Iterator[Crew[Any]]:
+    """Processes of this machine that work by `orders`, within their one budget; none outlives the block."""
     if workers < 1:
         raise ConfigError("workers", workers, "must be at least 1")
     if orders.backend is not None and orders.backend.startswith("vllm:") and workers > 1:
@@ -88,7 +75,7 @@ def process_crew(
             hint="one worker (the engine batches over all agents), or one server for all: "
             "agentmem serve-model, then --backend openai:http://127.0.0.1:8000/v1",
         )  # fmt: skip
-    crew = _Processes(workers, orders, budget or Budget(), on_event)
+    crew = _Processes(workers, orders, on_event)
     try:
         yield crew
     except BaseException:
@@ -127,10 +114,10 @@ class _Worker:
 
 
 class _Processes(Crew[_Worker]):
-    def __init__(self, workers: int, orders: Orders, budget: Budget, on_event: OnEvent | None) -> None:
+    def __init__(self, workers: int, orders: Orders, on_event: OnEvent | None) -> None:
         super().__init__(workers, on_event)
-        self._orders = replace(orders, limited=budget != Budget())
-        self._ledger = Ledger(budget)
+        self._orders = orders
+        self._ledger = Ledger(orders.budget)
         self._context = multiprocessing.get_context("spawn")  # a fork would take locks along that others hold
         self._started = 0
 

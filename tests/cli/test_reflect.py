@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from agentmem import Memory
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.scripted import ScriptedBackend
+from agentmem.types import Completion, Request
 from tests.cli.conftest import NO_MODEL, Ran, message, write_lines
+from tests.cli.test_repl import Terminal
 from tests.reflection.toys import noted
 
 Cli = Callable[..., Ran]
@@ -405,6 +408,53 @@ def test_reflect_and_undo_in_the_chat(cli: Cli, base: tuple[str, ...], db: Path)
         at = out.find(step, at)
         assert at >= 0, f"{step!r} does not come in its place: {out}"
     assert human(db) == ""
+
+
+class Thinking(Model):
+    """Takes a minute for its second answer."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        if len(self.requests) == 1:
+            time.sleep(60)
+        return super().generate(requests)
+
+
+def test_reflect_by_the_chat_s_model_on_a_pipe(cli: Cli, base: tuple[str, ...], db: Path) -> None:
+    """The answer is the next line, as at a terminal."""
+    lines = (f"/reflect {NOTES}", "n", "/core", f"/reflect {NOTES}", "y", "/core", f"/reflect {NOTES} --rules --model")
+    done = cli("chat", *base, "--backend", MODEL, stdin="\n".join(lines).encode())
+    assert done.code == 0, done.err
+    out = " ".join(done.out.split())
+    steps = (
+        "in all: 5 records, 2 calls", "within 2 calls? [y/n]", "nothing was asked", "(empty)", "within 2 calls? [y/n]",
+        "anna: done, job j1", "notes (by the model): ", "2 calls", "Notes: up to m5", "not allowed with",
+    )  # fmt: skip
+    at = 0
+    for step in steps:
+        at = out.find(step, at)
+        assert at >= 0, f"{step!r} does not come in its place: {out}"
+    ended = cli("chat", *base, "--backend", MODEL, stdin=f"/reflect {NOTES}\n".encode())
+    assert ended.code == 0 and "anna: nothing new" in ended.out
+    with Memory(db, "anna", embedder="none", create=False) as memory:
+        assert [p.text[:7] for p in memory.records.archival.after(0)] == ["Said of"] * 2
+
+
+def test_ctrl_c_stops_a_job_in_the_chat_and_not_the_program(cli: Cli, base: tuple[str, ...]) -> None:
+    with Terminal(*base, *NO_MODEL, "--backend", "tests.cli.test_reflect:Thinking") as chat:
+        chat.until("/help lists the commands.")
+        chat.say(f"/reflect {NOTES}")
+        chat.until("within 2 calls? [y/n]")
+        chat.type("y\n")
+        chat.until("1/2")
+        chat.type("\x03")
+        chat.until("(stopped; what was committed and answered by now stays")
+        chat.say("/core")
+        chat.until("Notes: up to m3")
+        assert chat.end() == 0
+    (job,) = cli("jobs", *base, "--json").document["jobs"]
+    assert job["state"] == "running"
+    done = cli("reflect", NOTES, *base, "--backend", MODEL, "--json").document["jobs"][0]
+    assert (done["job"], done["resumed"], done["strategies"][0]["calls"]) == ("j1", True, 1)
 
 
 def test_the_chat_is_told_of_a_job_of_another_process(cli: Cli, base: tuple[str, ...], db: Path) -> None:

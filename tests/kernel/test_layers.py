@@ -18,7 +18,7 @@ reading_weights word_classes answer_types ranking_weights matching packing recov
 cap_trials cap_axes cap_markup
 ranking companion
 parsing
-actions cutting derived
+actions cutting derived summary_nodes
 tokens dates keys budget eviction drafts core_memory prompts asking filing_rules
 compressing
 queue paging filing core_lines spans questions
@@ -28,7 +28,7 @@ ledger
 planning
 answer_sentences indexing candidates reranking
 phrases confidence polar quoting retrieval pager
-reading archiving erasing ingesting inspecting archive_file
+reading archiving erasing ingesting inspecting
 memory_reads
 memory
 tools citing prefix
@@ -39,6 +39,8 @@ scheduling backend_contract
 asynchronous pool contracts reranker_contract compressor_contract
 soft_prompt_contract tokenizer_contract replay environment output screen
 reflection
+archive_jobs
+archive_file
 reflection_contract repl_reflect
 testing
 repl
@@ -72,11 +74,13 @@ frames
 values
 relations
 nearby
+comparing
+extraction
 strategies applying
 questioning undoing
 job
 diff forecast watching histories
-showing telling reviewing series
+showing telling reviewing series orders
 share_job
 crew
 workers dealt_histories

@@ -225,11 +225,13 @@ def test_a_model_compares_what_was_extracted(memory_factory: Make) -> None:
     memory = memory_factory()
     memory.observe("user", "I live in Lisbon.", name="Tom", at="2022-01-01T10:00:00")
     memory.observe("user", "I live with two cats in Porto.", name="Tom", at="2022-04-15T10:00:00")
-    backend = ScriptedBackend([pairs_of((1, 2, "updates"))])
+    said = ["Tom: I live in Lisbon.", "Tom: I live with two cats in Porto."]
+    read = json.dumps({"facts": [{"fact": text, "messages": [n]} for n, text in enumerate(said, 1)]})
+    backend = ScriptedBackend([read, pairs_of((1, 2, "updates"))])
     (report,) = reflect(memory, "consolidate?extract=true", backend=backend)
-    assert report.strategies[0].calls == 1
+    assert report.strategies[0].calls == 2
     assert holding(memory) == {"Tom: I live with two cats in Porto."}
-    prompt = backend.requests[0].messages[-1].content
+    prompt = backend.requests[1].messages[-1].content
     assert "[1] (2022-01-01) fact: Tom: I live in Lisbon." in prompt
     assert reflect(memory, "consolidate?extract=true", backend=ScriptedBackend([]))[0].state == "nothing new"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from agentmem.reflection import Budget, reflect
 from agentmem.reflection.crew import Crew
 from agentmem.reflection.dealt_histories import deal_histories
 from agentmem.reflection.histories import reflect_histories
-from agentmem.reflection.share_job import Orders, ShareJob
+from agentmem.reflection.orders import Orders
+from agentmem.reflection.share_job import ShareJob
 from agentmem.reflection.shares import Ledger, Share
 from agentmem.reflection.workers import process_crew
 from tests.reflection.lethal import Echo
@@ -29,10 +29,10 @@ LETHAL = "tests.reflection.lethal:Lethal"
 class OnSpot(Crew[int]):
     """One worker that is this process."""
 
-    def __init__(self, orders: Orders, budget: Budget | None = None) -> None:
+    def __init__(self, orders: Orders) -> None:
         super().__init__(1, None)
-        self.job = ShareJob(replace(orders, limited=budget is not None), lambda _event: None)
-        self.ledger = Ledger(budget or Budget())
+        self.job = ShareJob(orders, lambda _event: None)
+        self.ledger = Ledger(orders.budget)
         self.said: list[tuple[int, Any]] = []
 
     def start(self) -> int:
@@ -99,7 +99,7 @@ def test_a_budget_ends_the_run_over_histories_and_the_next_goes_on(tmp_path: Pat
     lines, out = history_lines(), tmp_path / "out.jsonl"
     done = []
     for _ in range(20):
-        crew = OnSpot(Orders((NOTES,), ECHO, "hash"), Budget(max_calls=5))
+        crew = OnSpot(Orders((NOTES,), ECHO, "hash", budget=Budget(max_calls=5)))
         taken = deal_histories(crew, lines, out, settings="s")
         assert crew.ledger.spent.calls <= 5
         done.append(taken.done)

@@ -15,8 +15,8 @@ import pytest
 from agentmem.errors import BackendError, ConfigError, MissingExtraError, UnknownNameError
 from agentmem.reflection import Budget
 from agentmem.reflection.dealt_histories import deal_histories
+from agentmem.reflection.orders import Orders
 from agentmem.reflection.ray_workers import ray_crew, reflect_on_ray
-from agentmem.reflection.share_job import Orders
 from tests.reflection.lethal import Echo
 from tests.reflection.test_dealt_histories import history_lines, in_order, rows
 from tests.reflection.test_workers import AGENTS, ECHO, LETHAL, NOTES, by_one, filled, state, told
@@ -33,9 +33,9 @@ def test_without_ray_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "ray", None)
     db = filled(tmp_path / "m.db", ["anna"], 1)
     with pytest.raises(MissingExtraError) as caught:
-        reflect_on_ray("auto", on(db, ["anna"]), NOTES, workers=2)
+        reflect_on_ray("auto", on(db, ["anna"]), Orders(NOTES), workers=2)
     assert "agentmem[ray]" in str(caught.value)
-    assert reflect_on_ray("auto", [], NOTES, workers=2) == []
+    assert reflect_on_ray("auto", [], Orders(NOTES), workers=2) == []
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_no_actor_could_do_is_refused_before_ray_is_looked_for(
     db = filled(tmp_path / "m.db", ["anna"], 1)
     given = {"strategies": NOTES, "workers": 2, "agents": ["anna"], **change}
     with pytest.raises(error) as caught:
-        reflect_on_ray("auto", on(db, given["agents"]), given["strategies"], workers=given["workers"])
+        reflect_on_ray("auto", on(db, given["agents"]), Orders(given["strategies"]), workers=given["workers"])
     assert says in str(caught.value)
 
 
@@ -81,14 +81,14 @@ def test_two_actors_do_what_one_process_does(ray: Any, tmp_path: Path) -> None:
     one, two = filled(tmp_path / "one.db"), filled(tmp_path / "two.db")
     events: list[Any] = []
     wanted = by_one(one, Notes(), Echo())
-    found = reflect_on_ray("auto", on(two), NOTES, workers=2, backend=ECHO, on_event=events.append)
+    found = reflect_on_ray("auto", on(two), Orders(NOTES, ECHO), workers=2, on_event=events.append)
     assert [told(r) for r in found] == [told(r) for r in wanted]
     assert state(two) == state(one)
     assert {e["agent"] for e in events if e["event"] == "ended"} == set(AGENTS)
     assert {e["worker"] for e in events} <= {1, 2}
     assert [e["calls"] for e in events if e["event"] == "batch"] == list(range(1, 16)), "counted over the run"
     assert ray.is_initialized(), "a connection that was there stays"
-    assert {r.state for r in reflect_on_ray("auto", on(two), NOTES, workers=2, backend=ECHO)} == {"nothing new"}
+    assert {r.state for r in reflect_on_ray("auto", on(two), Orders(NOTES, ECHO), workers=2)} == {"nothing new"}
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_a_killed_actor_s_agents_go_on_with_another(ray: Any, tmp_path: Path) ->
     db, whole = filled(tmp_path / "m.db"), filled(tmp_path / "whole.db")
     events: list[Any] = []
     spec = f"{LETHAL}?folder={marks}&agent=cleo"
-    found = reflect_on_ray("auto", on(db), spec, workers=2, on_event=events.append)
+    found = reflect_on_ray("auto", on(db), Orders(spec), workers=2, on_event=events.append)
     assert [(r.agent, r.state) for r in found] == [(a, "done") for a in AGENTS]
     assert len(list(marks.iterdir())) == 1 and found[2].resumed
     (lost,) = [e for e in events if e["event"] == "worker_lost"]
@@ -107,7 +107,7 @@ def test_a_killed_actor_s_agents_go_on_with_another(ray: Any, tmp_path: Path) ->
     assert state(db) == state(whole), "nothing twice, nothing lost"
     # One that kills each of its actors is given up.
     found = reflect_on_ray(
-        "auto", on(db), f"{LETHAL}?folder={marks}&agent=ben&times=99", workers=2, again=True
+        "auto", on(db), Orders(f"{LETHAL}?folder={marks}&agent=ben&times=99", again=True), workers=2
     )  # fmt: skip
     assert {r.agent: r.state for r in found} == {a: "stopped" if a == "ben" else "done" for a in AGENTS}
     assert "3 attempts" in found[1].reason
@@ -120,7 +120,7 @@ def test_the_budget_holds_over_all_actors(ray: Any, tmp_path: Path) -> None:
     calls = []
     for _ in range(4):
         found = reflect_on_ray(
-            "auto", work, NOTES, workers=2, backend=ECHO, budget=Budget(max_calls=7), batch_size=2
+            "auto", work, Orders(NOTES, ECHO, budget=Budget(max_calls=7), batch_size=2), workers=2
         )  # fmt: skip
         assert [r.agent for r in found] == [*AGENTS, "anna"]
         assert all(r.state != "stopped" or "7 calls" in r.reason for r in found), found
@@ -133,12 +133,12 @@ def test_the_budget_holds_over_all_actors(ray: Any, tmp_path: Path) -> None:
 def test_what_can_not_run_on_this_ray_is_said(ray: Any, tmp_path: Path) -> None:
     db = filled(tmp_path / "m.db")
     with pytest.raises(ConfigError, match="1 of GPU; this node has 0") as caught:
-        reflect_on_ray("auto", on(db), NOTES, workers=2, backend="vllm:models/Qwen3-8B")
+        reflect_on_ray("auto", on(db), Orders(NOTES, "vllm:models/Qwen3-8B"), workers=2)
     assert "gpus_per_worker" in caught.value.hint
     with pytest.raises(BackendError, match="nobody is there"):
-        reflect_on_ray("auto", on(db), NOTES, workers=2, backend="tests.reflection.lethal:Unmade")
+        reflect_on_ray("auto", on(db), Orders(NOTES, "tests.reflection.lethal:Unmade"), workers=2)
     with pytest.raises(ConfigError, match="client is not on a node"):
-        reflect_on_ray("ray://127.0.0.1:10001", on(db), NOTES, workers=2)
+        reflect_on_ray("ray://127.0.0.1:10001", on(db), Orders(NOTES), workers=2)
 
 
 SCRIPT = """
@@ -146,12 +146,12 @@ import json, sys
 from agentmem.errors import ConfigError
 from agentmem.reflection.dealt_histories import deal_histories
 from agentmem.reflection.ray_workers import ray_crew, reflect_on_ray
-from agentmem.reflection.share_job import Orders
+from agentmem.reflection.orders import Orders
 try:
-    reflect_on_ray("127.0.0.1:1", [(sys.argv[1], "anna")], "tests.reflection.toys:Notes", workers=2)
+    reflect_on_ray("127.0.0.1:1", [(sys.argv[1], "anna")], Orders("tests.reflection.toys:Notes"), workers=2)
 except ConfigError as e:
     print(json.dumps({"refused": str(e)}))
-found = reflect_on_ray("local", [(sys.argv[1], "anna")], "tests.reflection.toys:Notes", workers=2)
+found = reflect_on_ray("local", [(sys.argv[1], "anna")], Orders("tests.reflection.toys:Notes"), workers=2)
 import ray
 print(json.dumps({"states": [r.state for r in found], "left": ray.is_initialized()}))
 """

@@ -18,7 +18,8 @@ from agentmem.errors import BackendError, ConfigError, UnknownNameError
 from agentmem.memory import Memory
 from agentmem.reflection import Budget, JobReport, reflect
 from agentmem.reflection.holding import held
-from agentmem.reflection.share_job import Orders, ShareJob
+from agentmem.reflection.orders import Orders
+from agentmem.reflection.share_job import ShareJob
 from agentmem.reflection.workers import reflect_agents
 from tests.reflection.lethal import Echo
 from tests.reflection.toys import Notes
@@ -99,7 +100,7 @@ def test_a_share_runs_as_one_job_and_counts_what_it_used(tmp_path: Path) -> None
         asked.append((calls, tokens))
         return "the budget of 11 calls" if calls > 11 else ""
 
-    job = ShareJob(Orders((NOTES,), ECHO, limited=True), events.append)
+    job = ShareJob(Orders((NOTES,), ECHO, budget=Budget(max_calls=11, max_tokens=10**6)), events.append)
     found = job.run([{"db": str(db), "agent": agent} for agent in AGENTS], may)
     assert [r["agent"] for r in found["results"]] == AGENTS
     # Three windows an agent, asked side by side: five, five, and one of five.
@@ -124,10 +125,39 @@ def test_an_agent_that_somebody_holds_stops_itself_alone(tmp_path: Path) -> None
 
 
 def test_orders_are_checked_and_come_back_from_json() -> None:
-    orders = Orders((NOTES, "consolidate"), ECHO, "hash", 2048, True, 3, 8, True)
+    orders = Orders((NOTES, "consolidate"), ECHO, "hash", 2048, True, 3, 8, Budget(7, None, 1.5))
     assert Orders.of_dict(json.loads(json.dumps(orders.to_dict()))) == orders
     with pytest.raises(ConfigError, match="a worker has agentmem"):
         Orders.of_dict({**orders.to_dict(), "version": "0.0.1"})
+
+
+def test_one_strategy_may_be_named_alone() -> None:
+    orders = Orders(NOTES, budget=Budget(max_tokens=9))
+    assert orders.named == (NOTES,)
+    found = Orders.of_dict(json.loads(json.dumps(orders.checked().to_dict())))
+    assert (found.named, found.budget) == ((NOTES,), Budget(max_tokens=9))
+    assert Orders().checked().named == ("consolidate",)
+    with pytest.raises(AttributeError):
+        orders.seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("budget", "counted"), [(Budget(), 0), (Budget(max_calls=99), 0), (Budget(max_tokens=10**6), 3)]
+)
+def test_a_worker_counts_tokens_where_they_are_limited(
+    tmp_path: Path, budget: Budget, counted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentmem.reflection import questioning
+
+    seen: list[int] = []
+    whole = questioning.estimate_of
+    monkeypatch.setattr(questioning, "estimate_of", lambda r, b: seen.append(len(r)) or whole(r, b))
+    db = filled(tmp_path / "m.db", ["anna"])
+    job = ShareJob(Orders(NOTES, ECHO, budget=budget), lambda _event: None)
+    found = job.run([{"db": str(db), "agent": "anna"}], lambda _c, _t: "")
+    assert found["calls"] == 3
+    assert sum(seen) == counted
+    job.close()
 
 
 @pytest.mark.parametrize(
@@ -151,11 +181,12 @@ def test_what_no_worker_could_do_is_refused_before_one_starts(
     tmp_path: Path, change: dict[str, Any], error: type[Exception], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("multiprocessing.get_context", None)
-    given = {"db": filled(tmp_path / "m.db", ["anna", "ben"], 1), "agents": ["anna"], "strategies": NOTES, "workers": 2}
+    given = {"db": filled(tmp_path / "m.db", ["anna", "ben"], 1), "agents": ["anna"], "workers": 2}
+    orders = Orders(**{"strategies": NOTES, **{n: v for n, v in change.items() if n not in given}})
     with pytest.raises(error) as caught:
-        reflect_agents(**{**given, **change})
+        reflect_agents(**{**given, **{n: v for n, v in change.items() if n in given}}, orders=orders)
     assert says in str(caught.value)
-    assert reflect_agents(given["db"], [], NOTES, workers=2) == []
+    assert reflect_agents(given["db"], [], Orders(NOTES), workers=2) == []
 
 
 # -- with processes
@@ -165,7 +196,7 @@ def test_two_workers_do_what_one_process_does(tmp_path: Path) -> None:
     one, two = filled(tmp_path / "one.db"), filled(tmp_path / "two.db")
     events: Seen = []
     wanted = by_one(one, Notes(), Echo())
-    found = reflect_agents(two, AGENTS, NOTES, workers=2, backend=ECHO, embedder="none", on_event=events.append)
+    found = reflect_agents(two, AGENTS, Orders(NOTES, ECHO, "none"), workers=2, on_event=events.append)
     assert [told(r) for r in found] == [told(r) for r in wanted]
     assert state(two) == state(one)
     assert {e["worker"] for e in events} == {1, 2}
@@ -178,11 +209,11 @@ def test_two_workers_do_what_one_process_does(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_second_run_does_nothing_and_again_begins_anew(tmp_path: Path) -> None:
     db = filled(tmp_path / "m.db")
-    assert {r.state for r in reflect_agents(db, AGENTS, NOTES, workers=2)} == {"done"}
+    assert {r.state for r in reflect_agents(db, AGENTS, Orders(NOTES), workers=2)} == {"done"}
     after = state(db)
-    assert {r.state for r in reflect_agents(db, AGENTS, NOTES, workers=2)} == {"nothing new"}
+    assert {r.state for r in reflect_agents(db, AGENTS, Orders(NOTES), workers=2)} == {"nothing new"}
     assert state(db) == after
-    assert {r.state for r in reflect_agents(db, AGENTS, NOTES, workers=2, again=True)} == {"done"}
+    assert {r.state for r in reflect_agents(db, AGENTS, Orders(NOTES, again=True), workers=2)} == {"done"}
 
 
 def test_the_agents_of_a_killed_worker_are_given_to_another(tmp_path: Path) -> None:
@@ -191,7 +222,7 @@ def test_the_agents_of_a_killed_worker_are_given_to_another(tmp_path: Path) -> N
     db, whole = filled(tmp_path / "m.db"), filled(tmp_path / "whole.db")
     events: Seen = []
     spec = f"{LETHAL}?folder={marks}&agent=cleo"
-    found = reflect_agents(db, AGENTS, spec, workers=2, on_event=events.append)
+    found = reflect_agents(db, AGENTS, Orders(spec), workers=2, on_event=events.append)
     assert [(r.agent, r.state) for r in found] == [(a, "done") for a in AGENTS]
     assert len(list(marks.iterdir())) == 1
     assert found[2].resumed
@@ -207,13 +238,13 @@ def test_an_agent_that_kills_each_worker_is_given_up_and_the_others_are_not(tmp_
     marks = tmp_path / "marks"
     marks.mkdir()
     db = filled(tmp_path / "m.db", agents)
-    found = reflect_agents(db, agents, f"{LETHAL}?folder={marks}&agent=a04&times=99", workers=2)
+    found = reflect_agents(db, agents, Orders(f"{LETHAL}?folder={marks}&agent=a04&times=99"), workers=2)
     states = {r.agent: r.state for r in found}
     assert states.pop("a04") == "stopped" and set(states.values()) == {"done"}
     assert "SIGKILL" in found[4].reason and "3 attempts" in found[4].reason
     assert len(list(marks.iterdir())) == 3
     # With the cause gone the next run ends it.
-    again = reflect_agents(db, agents, f"{LETHAL}?folder={marks}&agent=a04&times=0", workers=2)
+    again = reflect_agents(db, agents, Orders(f"{LETHAL}?folder={marks}&agent=a04&times=0"), workers=2)
     assert {r.agent: r.state for r in again}["a04"] == "done"
     assert {r.state for r in again} == {"done", "nothing new"}
 
@@ -227,11 +258,11 @@ def test_the_budget_holds_over_all_workers(
     log.touch()
     monkeypatch.setenv("ECHO_LOG", str(log))
     db, whole = filled(tmp_path / "m.db"), filled(tmp_path / "whole.db")
-    budget = Budget(**limit)
+    orders = Orders(NOTES, ECHO, batch_size=2, budget=Budget(**limit))
     runs = 0
     while True:
         log.write_text("")
-        found = reflect_agents(db, AGENTS, NOTES, workers=2, backend=ECHO, budget=budget, batch_size=2)
+        found = reflect_agents(db, AGENTS, orders, workers=2)
         calls = sum(map(int, log.read_text().split()))
         tokens = sum(s.prompt_tokens + s.completion_tokens for r in found for s in r.strategies)
         assert calls == sum(s.calls for r in found for s in r.strategies)
@@ -254,17 +285,17 @@ def test_the_budget_holds_over_all_workers(
 def test_a_backend_that_can_not_be_made_ends_the_run_with_its_own_words(tmp_path: Path) -> None:
     db = filled(tmp_path / "m.db")
     with pytest.raises(BackendError, match="nobody is there") as caught:
-        reflect_agents(db, AGENTS, NOTES, workers=2, backend="tests.reflection.lethal:Unmade")
+        reflect_agents(db, AGENTS, Orders(NOTES, "tests.reflection.lethal:Unmade"), workers=2)
     assert caught.value.hint == "start the server"
     with pytest.raises(ConfigError, match="backend"):
-        reflect_agents(db, AGENTS, NOTES, workers=2, backend="tests.reflection.nonesuch:Unmade")
+        reflect_agents(db, AGENTS, Orders(NOTES, "tests.reflection.nonesuch:Unmade"), workers=2)
 
 
 SCRIPT = """
 import sys
-from agentmem.reflection.workers import reflect_agents
+from agentmem.reflection import Orders, reflect_agents
 if __name__ == "__main__":
-    reflect_agents(sys.argv[1], ["anna", "ben"], "tests.reflection.lethal:Slow?mark=" + sys.argv[2], workers=2)
+    reflect_agents(sys.argv[1], ["anna", "ben"], Orders("tests.reflection.lethal:Slow?mark=" + sys.argv[2]), workers=2)
 """
 
 
