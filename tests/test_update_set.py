@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.updates_measured import rows_of
+
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "updates"
 HALVES = ("open", "frozen")
 LEAST = {"update": 100, "related": 200}
@@ -133,3 +135,23 @@ def test_the_frozen_half_is_unchanged() -> None:
     written = re.search(r"SHA-256 of `frozen\.jsonl`: `([0-9a-f]{64})`", (FOLDER / "README.md").read_text("utf-8"))
     assert written is not None
     assert hashlib.sha256((FOLDER / "frozen.jsonl").read_bytes()).hexdigest() == written.group(1)
+
+
+def test_the_further_pairs_are_well_formed_and_near_no_sentence_of_the_halves() -> None:
+    seen = {sentence for half in HALVES for line in read(half) for sentence in sentences(line)}
+    counts: Counter[str] = Counter()
+    twice: Counter[tuple[str, str]] = Counter()
+    known = []
+    for half in ("further", "tuned"):
+        for pair in rows_of(half):
+            texts = [pair[side]["text"] for side in ("first", "second")]
+            assert all(t and t == t.strip() for t in texts), pair
+            assert pair["first"]["speaker"] != ""
+            counts[pair["label"]] += 1
+            twice[texts[0], texts[1]] += 1
+            known += [t for t in texts if re.sub(r"\W+", " ", INITIAL.sub(r"\1", t)).strip().casefold() in seen]
+    assert known == []
+    assert max(twice.values()) == 1
+    written = (FOLDER / "README.md").read_text(encoding="utf-8")
+    total = sum(counts.values())
+    assert f"{total:,} pairs ({counts['update']:,} updates, {counts['related']:,} related)" in written
