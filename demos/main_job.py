@@ -10,7 +10,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ WINDOW = 1024
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one way of filling the prompt came to on one question. `right` is None where there is nothing to be right
-    about: it is judged by the expected words being in the quotation."""
+    """What one way of filling the prompt came to on one question. Of the evidence: None where there is none; `whole`
+    without a word left out. `right` is judged by the expected words being in the quotation."""
 
     evidence_in_prompt: bool | None
+    whole: bool
     right: bool
     abstained: bool
 
@@ -55,22 +56,32 @@ def expected_in(text: str, expected: Sequence[str]) -> bool:
     return any(set(content_words(answer)) <= have for answer in expected)
 
 
-def judge(question: dict[str, Any], keys: Iterable[str], said: str, abstained: bool) -> Outcome:
-    """The gold evidence is in the prompt; the answer has the expected words; an unanswerable question is declined."""
-    gold = set(question["evidence"])
+def judge(question: dict[str, Any], shown: Mapping[str, tuple[str, str]], said: str, abstained: bool) -> Outcome:
+    """`shown` is what stands in the prompt: by key, as it stands there and whole. The gold evidence is in the prompt
+    when all of it is, and, where it was shortened, the expected words are still there if the whole has them."""
+    gold, answers = question["evidence"], question["answers"]
     if not gold:
-        return Outcome(None, abstained, abstained)
-    return Outcome(gold <= set(keys), not abstained and expected_in(said, question["answers"]), abstained)
+        return Outcome(None, False, abstained, abstained)
+    there = [shown[key] for key in gold if key in shown]
+    kept, full = (" ".join(texts) for texts in zip(*there, strict=True)) if there else ("", "")
+    evidence = len(there) == len(gold) and (expected_in(kept, answers) or not expected_in(full, answers))
+    whole = len(there) == len(gold) and kept == full
+    return Outcome(evidence, whole, not abstained and expected_in(said, answers), abstained)
 
 
-def total(outcomes: Sequence[Outcome]) -> tuple[int, int, int, int, int, int]:
-    """(evidence in the prompt, of, answered right, of, declined rightly, of)."""
+def standing(items: Iterable[PageItem]) -> dict[str, tuple[str, str]]:
+    """What stands in a page, by key: as it stands there, and whole."""
+    return {i.hit.key: (i.text, i.hit.text) for i in items if i.hit.key is not None}
+
+
+def total(outcomes: Sequence[Outcome]) -> tuple[int, int, int, int, int, int, int]:
+    """(evidence in the prompt, of it whole, of, answered right, of, declined rightly, of)."""
     answerable = [o for o in outcomes if o.evidence_in_prompt is not None]
     other = [o for o in outcomes if o.evidence_in_prompt is None]
     evidence = sum(bool(o.evidence_in_prompt) for o in answerable)
     return (
-        evidence, len(answerable), sum(o.right for o in answerable), len(answerable),
-        sum(o.right for o in other), len(other),
+        evidence, sum(o.whole for o in answerable), len(answerable), sum(o.right for o in answerable),
+        len(answerable), sum(o.right for o in other), len(other),
     )  # fmt: skip
 
 
@@ -78,9 +89,8 @@ def by_baseline(baseline: Baseline, question: dict[str, Any]) -> Outcome:
     """The same reader over a baseline's prompt."""
     items: Sequence[PageItem] = baseline.items(question["query"])
     answer = read(question["query"], items, asked_at=parse_time(question["at"]))
-    keys = [i.hit.key for i in items if i.whole and i.hit.key is not None]
     quoted = " ".join([answer.span, answer.text])
-    return judge(question, keys, quoted, answer.abstained)
+    return judge(question, standing(items), quoted, answer.abstained)
 
 
 def main() -> None:
@@ -157,9 +167,8 @@ def run(memory: Memory, agent: Agent, out: Console) -> dict[str, Any]:
     for question in load("questions.jsonl"):
         prompt = memory.render(query=question["query"], at=question["at"])
         reply = agent.send(question["query"], at=question["at"], store=False)
-        in_prompt = {i.hit.key for i in (*reply.page.items, *reply.page.in_queue) if i.whole}
-        keys = {k for k in in_prompt if k is not None} | set(queue_keys(memory))
-        outcome = judge(question, keys, f"{reply.answer} {reply.text}", reply.abstained)
+        shown = standing((*reply.page.items, *reply.page.in_queue)) | in_queue(memory)
+        outcome = judge(question, shown, f"{reply.answer} {reply.text}", reply.abstained)
         ours.append(outcome)
         for b in baselines:
             theirs[b.name].append(by_baseline(b, question))
@@ -172,14 +181,14 @@ def run(memory: Memory, agent: Agent, out: Console) -> dict[str, Any]:
     out.print(totals_table({"agentmem": ours, **theirs}))
     out.print(
         "Same token budget and the same extractive reader for all three. 'Answered' means that the expected words are "
-        "in the quotation."
+        "in the quotation; evidence that was shortened counts while it still has them."
     )
     return {"questions": details, "totals": {n: total(o) for n, o in {"agentmem": ours, **theirs}.items()}}
 
 
-def queue_keys(memory: Memory) -> list[str]:
-    """Keys of the messages that stand in the queue."""
-    return [m.key for m in memory.pager.state()[1] if m.key is not None]
+def in_queue(memory: Memory) -> dict[str, tuple[str, str]]:
+    """The messages of the queue, by key: they stand there whole."""
+    return {m.key: (m.said, m.said) for m in memory.pager.state()[1] if m.key is not None}
 
 
 def show(out: Console, question: dict[str, Any], reply: Any, outcome: Outcome) -> None:
@@ -189,6 +198,7 @@ def show(out: Console, question: dict[str, Any], reply: Any, outcome: Outcome) -
     gold = ", ".join(question["evidence"]) or "none: it was never said"
     cited = ", ".join(c.key or c.id for c in reply.citations) or "none"
     mark = {True: "in the prompt", False: "NOT in the prompt", None: "-"}[outcome.evidence_in_prompt]
+    mark += " in short" if outcome.evidence_in_prompt and not outcome.whole else ""
     judged = "right" if outcome.right else "not right"
     out.print(Text(f"    {judged} | cites {cited} | gold evidence {gold}: {mark}", style="dim"))
     out.print(Text("    ").append_text(ledger_bar(reply.ledger)))
@@ -197,11 +207,11 @@ def show(out: Console, question: dict[str, Any], reply: Any, outcome: Outcome) -
 def totals_table(ways: dict[str, list[Outcome]]) -> Table:
     """All ways side by side."""
     table = Table(title="Totals", box=None, pad_edge=False, title_justify="left")
-    for column in ("", "gold evidence in the prompt", "answered", "rightly declined"):
+    for column in ("", "gold evidence there", "of it whole", "answered", "rightly declined"):
         table.add_column(column)
     for name, outcomes in ways.items():
-        e, n, r, n2, d, m = total(outcomes)
-        table.add_row(name, f"{e} of {n}", f"{r} of {n2}", f"{d} of {m}")
+        e, w, n, r, n2, d, m = total(outcomes)
+        table.add_row(name, f"{e} of {n}", str(w), f"{r} of {n2}", f"{d} of {m}")
     return table
 
 
