@@ -46,12 +46,14 @@ def as_state(s: Statement) -> Statement:
 SCHOOLS = frozenset(
     canonical(word_set("school primary secondary high kindergarten university college academy gymnasium nursery"))
 )
-_KIN = frozenset(
+KIN = frozenset(
     canonical(
         word_set(
             "sister brother son daughter friend cousin aunt uncle colleague member author player neighbour fan "
             "child parent "
-            "grandson granddaughter nephew niece twin owner"
+            "grandson granddaughter nephew niece twin owner wife husband mother father mum mom mam dad girlfriend "
+            "boyfriend "
+            "partner grandmother grandfather gran granny grandma grandpa flatmate roommate boss neighbor kid baby"
         )
     )
 )
@@ -78,7 +80,10 @@ def work_place(s: Statement) -> bool:
     )
 
 
-_LEADING = ("lead", "head", "run", "own", "manage", "chair", "maintain", "supervise", "operate")
+_LEADING = (
+    *("lead", "head", "run", "own", "manage", "chair", "maintain", "supervise", "operate"),
+    *("captain", "coach", "conduct", "edit", "direct"),
+)
 
 
 def turned(old: Statement, new: Statement) -> tuple[Statement, Statement]:
@@ -89,11 +94,15 @@ def turned(old: Statement, new: Statement) -> tuple[Statement, Statement]:
             return old, replace(new, subject=frozenset(new.value), value=tuple(new.subject), entity=True, kind="name")
         if old.value and same_names(new.subject, old.value):
             return replace(old, subject=frozenset(old.value), value=tuple(old.subject), entity=True, kind="name"), new
+    if old.verb == new.verb == "be" and new.mine in old.subject and same_names(old.subject, {*new.value, new.mine}):
+        return old, replace(new, subject=old.subject, value=tuple(new.subject), entity=True, kind="name")
+    if old.verb == new.verb == "be" and old.mine in new.subject and same_names(new.subject, {*old.value, old.mine}):
+        return replace(old, subject=new.subject, value=tuple(old.subject), entity=True, kind="name"), new
     one_thing = bool(old.value) and old.verb == new.verb and same_names(old.value, new.value)
     if not one_thing or any_among(old.subject, new.subject):
         return old, new
     if old.verb == "be" and old.definite and new.definite and not (old.entity or new.entity):
-        return (old, new) if any_among(old.value, _KIN) else (_inverse(old, "be"), _inverse(new, "be"))
+        return (old, new) if any_among(old.value, KIN) else (_inverse(old, "be"), _inverse(new, "be"))
     if old.definite and new.definite and old.verb in _LEADING:
         return _inverse(old, "lead"), _inverse(new, "lead")
     return old, new
@@ -157,6 +166,10 @@ def other_state(old: Statement, new: Statement) -> str:
         strict = group in ("access", "allowed", "must", "paid", "direction") or state in ("open", "closed")
         if strict and left and not within(left, right):
             continue
+        if group in ("access", "ticket") and new.behind in ("to", "for") and not within(new.tail, old.words):
+            continue  # "open to pedestrians"
+        if group == "allowed" and any(not among(w, left) and group_of(w) != "time" for w in right):
+            continue  # "forbidden in the office", "allowed in the yard of the office"
         return f"it is {b[group][0]}, no longer {state}"
     return ""
 

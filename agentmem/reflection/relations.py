@@ -7,13 +7,13 @@ beside it (a second language, somebody else's job, a plan, a rumour, a trip) ret
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from agentmem.language import sentences, stem, word_set
+from agentmem.reflection.endings import LOOSE_NOUNS, NOT_NOW, ceased, elsewhere, specific
 from agentmem.reflection.frames import (
-    FRAMES,
     SCHOOLS,
     as_state,
     frame_of,
@@ -24,15 +24,24 @@ from agentmem.reflection.frames import (
     work_place,
 )  # fmt: skip
 from agentmem.reflection.statements import Statement, read
-from agentmem.reflection.states import MONTH_STEMS, group_of, states_in
-from agentmem.reflection.values import amounts_differ, attribute, kinds_fit, only_numbers, other_object, region
+from agentmem.reflection.states import UNLIMITING, group_of, states_in
+from agentmem.reflection.values import (
+    amounts_differ,
+    attribute,
+    kinds_fit,
+    only_numbers,
+    other_measure,
+    other_number_only,
+    other_object,
+    other_of_a_kind,
+    other_tail,
+    region,
+)
 from agentmem.reflection.verbs import ADDITIVE, CHANGES, ONE, TAILS
 from agentmem.reflection.wording import (
     alike,
     among,
     any_among,
-    canonical,
-    names_within,
     numbers_in,
     same_names,
     within,
@@ -49,22 +58,16 @@ class Relation:
 
 
 BESIDE = Relation("beside")
-_NOT_NOW = frozenset({"unreal", "reported", "bounded", "question", "past", "more"})
 _STRONG = word_set(
     "now nowadays anymore instead changed change move moved switched upgraded became become joined replaced renamed "
     "turned correction reopened delayed since downgraded again back"
 ) | {"these days", "no longer", "rather than", "from now on", "as of", "for good", "by now", "after all"}
 """Words that say that something is another than it was."""
-_LOOSE_NOUNS = frozenset(
-    canonical(
-        word_set(
-            "house home job place flat contract subscription membership plan diet role post team price date "
-            "deadline time "
-            "number size level amount name address value count last one thing show find test correct right read "
-            "family guy person back up down dose"
-        )
-    )
+_FREE = ADDITIVE | word_set(
+    "have do work go play run come talk speak sing dance travel drive fly deal help walk fall pay swim visit use "
+    "subscribe volunteer export import serve deliver ship report apply join get take"
 )
+"""With these, another place, person or means behind the same preposition says nothing of the first."""
 
 
 def relation(old: Sequence[Statement], new: Sequence[Statement]) -> Relation:
@@ -72,12 +75,21 @@ def relation(old: Sequence[Statement], new: Sequence[Statement]) -> Relation:
     readable = [s for s in old if "question" not in s.doubts]
     if not readable or not new:
         return BESIDE
+    former = frozenset().union(*(s.former for s in new))
+    held = frozenset().union(*(numbers_in(s.value) for s in readable))
+    if former and held and not {w.rstrip("stndrh") for w in former} & {w.rstrip("stndrh") for w in held}:
+        return BESIDE  # "up from 70" changes what was 70
+    if former & frozenset().union(*(s.former for s in readable)):
+        return BESIDE  # both tell of the same change
     found = [(s, why) for s in readable if (why := _retired(s, new))]
     if not found:
         return BESIDE
     told = {s.sentence for s, _ in found}
     if any(s.sentence not in told and len(s.value) > 1 for s in readable):
         return BESIDE
+    first = min(n for n, s in enumerate(readable) if s is found[0][0])
+    if any(s.subject and s.value and s.subject != found[0][0].subject for s in readable[:first]):
+        return BESIDE  # what a text says first stands
     others = [s for s in readable if all(s is not f for f, _ in found) and s.sentence in told and _stands_alone(s)]
     return BESIDE if others else Relation("updates", found[0][1])
 
@@ -91,78 +103,9 @@ def _retired(old: Statement, new: Sequence[Statement]) -> str:
     for s in new:
         if "question" in s.doubts or "reported" in s.doubts:
             continue
-        why = _ceased(old, s, new) or _swapped(old, s) or _other_value(old, s)
+        why = ceased(old, s, new) or _swapped(old, s) or _other_value(old, s)
         if why:
             return why
-    return ""
-
-
-def _specific(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(w for w in words if w not in _LOOSE_NOUNS)
-
-
-def _ceased(old: Statement, new: Statement, beside: Sequence[Statement]) -> str:
-    if new.doubts & {"unreal", "bounded", "ahead", "past"} and "correction" not in new.cues:
-        return ""
-    everything = frozenset().union(*(s.words for s in beside))
-    for what in new.gone:
-        named = _specific(what)
-        held = frozenset(old.value) | {old.verb}
-        mentioned = [w for w in named if among(w, old.words)]
-        if not named or len(mentioned) < len(named) or numbers_in(named) - numbers_in(old.words):
-            continue
-        if not any(among(w, held) or w in old.subject for w in mentioned):
-            continue
-        # Said before: it goes on not being so.
-        if any(within(named, before) for before in old.gone):
-            continue
-        if old.listed and not within(old.value, what):
-            continue
-        if old.verb in ("like", "love", "enjoy") and not (
-            among(old.verb, what) or new.cues & {"rather than", "instead"}
-        ):
-            continue
-        if old.prep == "from" and old.verb in ("be", "come") and not new.cues & {"not", "correction"}:
-            continue
-        if new.negated and not new.cues & {"no longer", "correction"} and FRAMES.get(old.verb, old.verb) != new.verb:
-            continue
-        if old.value and len(what) > 1 and not any(among(w, old.value) or w in old.subject for w in mentioned):
-            continue
-        if _subject_meant(old, new, everything, named):
-            return f"it says that {' '.join(sorted(what))} is no longer so"
-    return _flipped(old, new)
-
-
-def _subject_meant(old: Statement, new: Statement, everything: frozenset[str], named: Sequence[str]) -> bool:
-    """Whether the newer text is about the older's subject."""
-    if new.subject and names_within(new.subject, old.subject):
-        return True
-    if not names_within(_specific(old.subject), everything | frozenset(named)):
-        return False
-    if old.entity and names_within(_specific(old.subject), frozenset(new.value) | frozenset(named)):
-        return True
-    strangers = [w for w in new.subject if not among(w, old.words) and not among(w, old.subject)]
-    if not strangers:
-        return True
-    # Somebody else took over, or a thing took a thing's place.
-    return new.verb in ("replace", "take", "come", "be", "serve") and bool(
-        set(named) & set(old.value) or set(named) & old.subject
-    )
-
-
-def _flipped(old: Statement, new: Statement) -> str:
-    """The same with the opposite sign: "can't tolerate lactose", "tolerates lactose again"."""
-    if old.negated == new.negated or new.doubts & _NOT_NOW or old.doubts & _NOT_NOW or new.past or old.past:
-        return ""
-    if not old.subject or not same_names(old.subject, new.subject) or old.context != new.context:
-        return ""
-    if old.verb != new.verb:
-        return ""
-    verb = (old.verb,) if old.verb not in ("be", "have", "do") else ()
-    negative, positive = (old, new) if old.negated else (new, old)
-    said = [w for w in (*negative.value, *verb) if w not in ("word", "bit")]
-    if said and within(said, (*positive.value, positive.verb)) and (negative.value or not positive.value):
-        return "it says the opposite"
     return ""
 
 
@@ -177,18 +120,27 @@ def _swapped(old: Statement, new: Statement) -> str:
     if new.verb == "rename" and "after" not in new.value:
         named = [w for w in new.value if not among(w, old.subject)]
         called = old.verb in ("call", "name") or (old.verb == "be" and among("name", old.subject))
-        if called and named and within(_specific(old.subject), new.words) and not any_among(named, old.words):
+        thing = new.value[: len(new.value) - len(new.target)] if new.target else ()
+        if (
+            called
+            and named
+            and all(among(w, old.words) for w in thing)
+            and within(specific(old.subject), new.words)
+            and not any_among(named, old.words)
+        ):
             return f"it was renamed {' '.join(named)}"
     if (
         new.verb == "take"
         and new.prep == "over"
         and old.verb in ("lead", "head", "run", "own", "manage", "chair", "be")
     ):
-        thing = _specific(new.value)
+        thing = specific(new.value)
         if thing and within(thing, old.words) and not any_among(new.subject, old.words):
             return f"{' '.join(new.subject)} took it over"
     if old.verb == "prefer" and new.verb == "switch" and len(old.value) == len(new.target) == 1 and not old.context:
         return f"it changed to {new.target[0]}" if same_names(old.subject, new.subject) else ""
+    if elsewhere(old, new) or numbers_in(old.subject) - new.words:
+        return ""
     if new.verb not in CHANGES or not new.target or (new.verb == "go" and new.prep not in ("up", "down")):
         return ""
     why = f"it changed to {' '.join(new.target)}"
@@ -198,8 +150,11 @@ def _swapped(old: Statement, new: Statement) -> str:
     agents = new.subject if not any_among(new.subject, old.words) else frozenset()
     if agents and (new.passive or not new.value):
         return ""
-    rest = [w for w in (*new.subject, *new.value) if w not in agents and w not in new.target and group_of(w) != "time"]
-    rest = [w for w in rest if not w[:1].isdigit() and w not in _LOOSE_NOUNS]
+    own = [w for w in new.subject if w not in agents]
+    if any(not among(w, old.words) for w in own) and any(not among(w, new.words) for w in old.subject):
+        return ""  # "the Team plan", "the Pro plan"
+    rest = own + [w for w in new.value if w not in agents and w not in new.target and group_of(w) != "time"]
+    rest = [w for w in rest if not w[:1].isdigit() and w not in LOOSE_NOUNS]
     if not old.subject or not (within(rest, old.words) if rest else same_names(new.subject, old.subject)):
         return ""
     owner = {w for w in old.subject if among(w, new.words)}
@@ -236,14 +191,20 @@ def _plain(s: Statement, correcting: bool) -> bool:
         or (s.passive and bool(states_in(frozenset({stem(s.verb)}), False)))
         or s.verb in ("reopen", "turn", "become")
     )
-    return not doubts & _NOT_NOW and (correcting or not s.past or changed)
+    return not doubts & NOT_NOW and (correcting or not s.past or changed)
 
 
 def _other_value(old: Statement, new: Statement) -> str:
     correcting = "correction" in new.cues
     if not (_plain(old, correcting) and _plain(new, correcting)) or "ahead" in new.doubts:
         return ""
-    if old.context != new.context and not (new.context and new.context <= MONTH_STEMS):
+    if (
+        "today" in new.cues
+        and new.verb not in CHANGES | {"start", "join", "turn", "become", "reopen"}
+        and not correcting
+    ):
+        return ""
+    if (old.context - UNLIMITING) != (new.context - UNLIMITING):
         return ""
     old, new = as_state(old), as_state(new)
     old, new = turned(old, new)
@@ -266,6 +227,10 @@ def _other_value(old: Statement, new: Statement) -> str:
     same_verb = old.verb == new.verb or bool({old.verb, new.verb} <= light and new.cues & _STRONG)
     if same_verb and amounts_differ(old, new):
         return f"{' '.join(new.value)} instead of {' '.join(old.value)}"
+    if new.past and new.passive and old.verb == new.verb and old.kind == new.kind == "time" and not correcting:
+        return ""  # once: "was closed on Tuesday"
+    if not old.entity and new.behind == "on" and new.tail_kind == "time" and old.kind != "time" and not new.past:
+        return ""  # on some days only
     frame_old, frame_new = frame_of(old), frame_of(new)
     if work_place(old) and work_place(new) and (frame_old != frame_new or new.verb in ("join", "start")):
         return f"{' '.join(new.value)} instead of {' '.join(old.value)}" if not any_among(old.value, new.value) else ""
@@ -288,11 +253,19 @@ def _other_value(old: Statement, new: Statement) -> str:
         return ""
     cued = bool(new.cues & _STRONG)
     verb = new.verb
+    if old.kind == new.kind == "number" and (not (numbers_in(gone) and numbers_in(come)) or other_measure(old, new)):
+        return ""
     if cued and old.kind == new.kind == "time" and old.entity and new.entity and other_time(old.value, new.value):
         return f"{' '.join(come)} instead of {' '.join(gone)}"
     if verb == "prefer" and len(old.value) == len(new.value) == 2 and alike(old.value[-1], new.value[-1]):
         return f"{' '.join(come)} instead of {' '.join(gone)}"
     if verb == "work" and old.prep == "as" and cued and len(new.value) <= 3:
+        return f"{' '.join(come)} instead of {' '.join(gone)}"
+    if other_number_only(old, new) and verb not in ADDITIVE:
+        return f"{' '.join(come)} instead of {' '.join(gone)}"
+    if other_of_a_kind(old, new) and verb not in _FREE:
+        return f"{' '.join(come)} instead of {' '.join(gone)}"
+    if verb != "be" and other_tail(old, new, _FREE):
         return f"{' '.join(come)} instead of {' '.join(gone)}"
     if verb in ADDITIVE and not (old.kind == new.kind == "number" and only_numbers(gone, come)):
         return ""

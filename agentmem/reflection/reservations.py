@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 
 from agentmem.language import word_set
+from agentmem.reflection.states import group_of
 from agentmem.reflection.verbs import FORMS
-from agentmem.reflection.wording import canonical
+from agentmem.reflection.wording import canonical, numbers_in
 
 CORRECTION = re.compile(
     r"\b(?:correction|corrected|actually|oops|mix-up|mistake|typo|wrong|misread|misspoke|should\s+read|not\s+\d|"
@@ -20,7 +21,8 @@ CORRECTION = re.compile(
 QUOTED = re.compile(r"\"[^\"\n]{0,300}\"|“[^”\n]{0,300}”|«[^»\n]{0,300}»|^\s*>.*$|```.*?(?:```|\Z)", re.S | re.M)
 DOUBTS = {
     "unreal": re.compile(
-        r"\b(?:if|would|could|might|(?<!\d )(?<!in )(?<!of )(?<!on )(?-i:may)(?!\s+\d)|maybe|perhaps|wish\w*|"
+        r"\b(?:if|would|could|might|(?<!\d )(?<!in )(?<!of )(?<!on )(?-i:may)(?!\s+\d)|"
+        r"(?<=\d )may(?=\s+(?:be|become|come|go|get|have|move|change|slip|rise|fall|not)\b)|maybe|perhaps|wish\w*|"
         r"hop(?:e|es|ing)|plan(?:s|ning|ned)?\s+(?:to|for|on)|"
         r"planned|intend\w*|consider\w*|toying|thinking\s+(?:of|about)|want(?:s|ed)?\s+to|likes?\s+to\s+(?!be)|"
         r"propos\w+|suggest\w*|request\w*|refus\w+|reject\w*|declin\w+|turned\s+down|hint\w*|almost|nearly|dreams?|"
@@ -53,7 +55,7 @@ DOUBTS = {
         r"only\s+for|for\s+(?:a|an|one|two|three|four|five|six|ten|\d+|a\s+few|several|some)\s+(?:\w+\s+)?"
         r"(?:minute|hour|day|night|week|weekend|month|year)s?|tomorrow|on\s+loan|borrow\w*|trip|stays?\s+(?:at|in|with)|"
         r"staying|as\s+a\s+guest|in\s+\w+\s+week|lent|sale|"
-        r"not\b.*\btoday|(?:from|between)\s+\d{4}\s+(?:to|and)\s+\d{4}|only\s+(?:on|in|at)|only(?=\s*(?:[.!]?\s*$|,))|once\b(?!\s+a)|sometimes|occasionally|rarely|every\s+now)\b",
+        r"(?:not\b|(?<=n['’]t)).*\btoday|(?:cancel+ed|off|closed|shut)\s+today|(?:from|between)\s+\d{4}\s+(?:to|and)\s+\d{4}|only\s+(?:on|in|at)|only(?=\s*(?:[.!]?\s*$|,))|once\b(?!\s+a)|sometimes|occasionally|rarely|every\s+now)\b",
         re.I,
     ),
     "past": re.compile(
@@ -71,30 +73,55 @@ DOUBTS = {
     ),
 }
 CUES = re.compile(
-    r"\b(now|nowadays|these\s+days|no\s+longer|anymore|instead|rather\s+than|from\s+now\s+on|again|back|new|since|as\s+of|"
+    r"\b(now|nowadays|these\s+days|no\s+longer|anymore|any\s+(?:more|longer)|instead|rather\s+than|from\s+now\s+on|again|back|new|since|as\s+of|"
     r"meanwhile|today|after\s+all|not|changed?|moved?|switched|upgraded|became|become|joined|replaced|renamed|turned|started|"
     r"took|taken|upgraded|downgraded|for\s+good|by\s+now|already|gave\s+up|given\s+up|reopened|delayed|has|have|will)\b",
     re.I,
 )
 _BEFORE_GONE = re.compile(
-    r"(?:\binstead\s+of|\brather\s+than|\breplac(?:ed|es|ing)|\b(?:gave|given|giving|gives)\s+up(?:\s+on)?|"
-    r"\bstopped|\bquit|\bcancel+ed|\bsold|\btraded(?:\s+in)?|\bswapped|\bditched|\bdropped|\boutgrown|\boutgrew|\bscrapped|"
-    r"\bfinished|\bmoved\s+out\s+of|\bleft(?!\s+(?:for|to|in|on|at|until|before|over)\b)|\bresigned\s+from|\bgot\s+rid\s+of|\bdecided\s+against|\btaken\s+off|"
-    r"\bswitched\s+(?:away\s+)?from|\bmigrated\s+\w*\s*\w*\s*from|\btaken\s+over\s+from|\btook\s+over\s+from|"
-    r"\bbroke(?:n)?\s+up\s+with|\bdivorced|\bsplit\s+(?:up\s+)?(?:from|with)|\bnothing\s+to\s+do\s+with|\bdeleted|"
-    r"\bended|\bdone\s+with|\bwithdrew\s+from|\bretired\s+from|"
-    r"\bhanded\s+in\s+\w+\s+\w+\s+at|\bpaid\s+back|\bthrew\s+(?:out|away)|\bgave\s+away|\bdropped\s+out\s+of|\bstepped\s+down\s+as|\bresigned\s+as|\brecovered\s+from|"
-    r"\bunsubscribed\s+from|\bran\s+out\s+of|\brun\s+out\s+of|\bout\s+of(?=\s+[a-z]+s\b)|\bcame\s+off|\bis\s+off|\bgot\s+over|"
-    r"\bcut\s+out|\bparted\s+with|\bcalled\s+off|\bnever\s+again|\bno\s+more|\bsucceeded|\bhanded\s+over|"
-    r"\b(?:laid\s+off|fired|dismissed|let\s+go)\s+(?:from|by))"
-    r"\s+(?P<what>[^,;:]+)",
+    r"\b(?:"
+    r"instead\s+of|rather\s+than|replac(?:ed|es|ing)|(?:gave|given|giving|gives)\s+up(?:\s+on)?|"
+    r"stopped(?!\s+(?:at|by|in|for|on)\b)|quit|cancel+ed|sold(?!\s+(?:out|all|every)\b)|traded(?:\s+in)?|"
+    r"swapped|ditched|dropped|outgrown|outgrew|scrapped|finished|moved\s+out\s+of|"
+    r"left(?!\s+(?:for|to|in|on|at|until|before|over)\b)|resigned\s+from|got\s+rid\s+of|decided\s+against|"
+    r"taken\s+off|switched\s+(?:away\s+)?from|migrated\s+\w*\s*\w*\s*from|taken\s+over\s+from|"
+    r"took\s+over\s+from|broke(?:n)?\s+up\s+with|divorced|split\s+(?:up\s+)?(?:from|with)|"
+    r"nothing\s+to\s+do\s+with|deleted|ended|done\s+with|withdrew\s+from|retired\s+from|"
+    r"handed\s+in\s+\w+\s+\w+\s+at|paid\s+back|threw\s+(?:out|away)|gave\s+away|dropped\s+out\s+of|"
+    r"stepped\s+down\s+as|resigned\s+as|recovered\s+from|unsubscribed\s+from|ran\s+out\s+of|run\s+out\s+of|"
+    r"out\s+of(?=\s+[a-z]+s\b)|came\s+off|is\s+off|got\s+over|cut\s+out|parted\s+with|called\s+off|"
+    r"never\s+again|no\s+more|succeeded|handed\s+over|(?:laid\s+off|fired|dismissed|let\s+go)\s+(?:from|by)|"
+    r"abolished|shelved|dissolved|disbanded|revoked|disconnected|uninstalled|did\s+away\s+with|"
+    r"done\s+away\s+with|(?:switched|turned|weaned|taken|gone|went|broke)\s+off|took\s+down|terminated|"
+    r"phased\s+out|decommissioned|abandoned|repealed|handed\s+back|hung\s+up|pulled\s+out\s+of|"
+    r"backed\s+out\s+of|opted\s+out\s+of|paid\s+off|parted\s+ways\s+with|packed\s+in|withdr[ae]wn?|unravelled|"
+    r"stepped\s+back\s+from|finished\s+with|is\s+over(?=\s+(?:my|his|her|their|the)\b)|"
+    r"(?:lost|closed|shut|returned|dropped|lifted|cut|pulled|broke|let\s+go\s+of)(?=\s+(?:my|his|her|our|its|their)\b)"
+    r")\s+(?P<what>[^,;:]+)",
     re.I,
 )
+_DONE = (
+    r"cancel+ed|sold(?!\s+out)|shut(?:\s+down)?|dethroned|discontinued|healed|over|"
+    r"gone(?=\s*$|\s+(?:for|since|by|now|and)\b)|stolen|removed|deleted|abandoned|scrapped|dropped|retired|"
+    r"closed\s+down|off\s+the\s+table|replaced(?=\s+(?:by|with))|dead|off(?=\s*$)|abolished|disbanded|"
+    r"dissolved|revoked|shelved|terminated|uninstalled|decommissioned|demolished|torn\s+down|pulled\s+down|"
+    r"written\s+off|withdrawn|repealed|phased\s+out|disconnected|wound\s+up|axed|(?:switched|turned)\s+off|"
+    r"taken\s+(?:down|out|away)|done\s+away\s+with|dismantled|rescinded|annulled|put\s+down|stripped\s+out|"
+    r"history|struck\s+off"
+)
+"""What is, or was, so has ended."""
+_WENT = (
+    r""
+    r"(?:has\s+|have\s+)?(?:lapsed|folded|closed\s+down|disbanded|dissolved|ceased|shut\s+down|went\s+bust|gone\s+bust|burnt?\s+down|burned\s+down|c[oa]me\s+to\s+an\s+end|run\s+out)|"
+    r"(?:has\s+)?moved\s+out|(?:has\s+)?died|called\s+off|fell\s+through|ran\s+out|"
+    r"(?:has\s+|have\s+)?(?:ended|expired|cleared\s+up|gone(?=\s*$|\s+(?:for|since|by|now|and|off|out|away|into|quiet)\b))|"
+    r"went\s+away|lost\s+the|passed\s+away|(?:has\s+|have\s+)?(?:broken|broke|split)\s+up|has\s+healed|healed"
+)
+"""What did so has ended."""
+_ANY_END = re.compile(rf"\b(?:{_DONE}|{_WENT})\b", re.I)
 _GONE_BEHIND = re.compile(
-    r"(?P<what>(?:[\w'’-]+\s+){1,5}?)(?:(?:is|are|was|were|has\s+been|have\s+been|got|gets|had\s+been)\s+(?:now\s+)?"
-    r"(?:cancel+ed|sold|shut(?:\s+down)?|dethroned|discontinued|healed|over|gone(?=\s*$|\s+(?:for|since|by|now|and)\b)|stolen|removed|deleted|abandoned|scrapped|"
-    r"dropped|retired|closed\s+down|off\s+the\s+table|replaced(?=\s+(?:by|with))|dead)|(?:has\s+)?moved\s+out|(?:has\s+)?died|called\s+off|fell\s+through|ran\s+out|(?:has\s+|have\s+)?(?:ended|expired|cleared\s+up|gone(?=\s*$|\s+(?:for|since|by|now|and|off|out|away|into|quiet)\b))|went\s+away|lost\s+the|"
-    r"passed\s+away|(?:has\s+|have\s+)?(?:broken|broke|split)\s+up|has\s+healed|healed)\b",
+    r"(?P<what>(?:[\w'’-]+\s+){1,5}?)"
+    rf"(?:(?:is|are|was|were|has\s+been|have\s+been|got|gets|had\s+been)\s+(?:now\s+)?(?:{_DONE})|{_WENT})\b",
     re.I,
 )
 _STOP_GONE = re.compile(
@@ -105,6 +132,32 @@ _PERSONAL = word_set("i we you he she it they")
 _GIVEN_AWAY = re.compile(r"\b(?:gave|given|gives|threw|thrown)\s+(?P<what>[^,;:]+?)\s+away\b", re.I)
 _NOT = re.compile(r"\b(?:no\s+longer|not)\s+(?P<what>[^,;:]+)", re.I)
 _STOP_NOT = re.compile(r"\b(?:but|because|as|since|so|anymore|after\s+all|these\s+days|now|and)\b", re.I)
+
+
+def _with_clause(what: Sequence[str]) -> bool:
+    """Whether a verb stands among what a clause seems to be about: "the house that Kim rents"."""
+    finite = [n for n, w in enumerate(what) if n and FORMS.get(w, ("", "base"))[1] in ("s", "past")]
+    return any(n < len(what) - 1 or (n > 1 and what[n - 1][:1].isupper()) for n in finite)
+
+
+_FROM = re.compile(
+    r"\b(?:switch|migrat|mov|chang|convert|port|took\s+over|taken\s+over|(?:gone|went|rais|r[io]sen?|f[ae]ll|dropp|lower|"
+    r"cut|gr[eo]wn?|reduc|increas|br(?:ing|ought)|extend|shift|push|up|down)(?=.*\bfrom\b.*\bto\b))\w*\b(?P<thing>.*?)"
+    r"\bfrom\s+",
+    re.I,
+)
+_FORMER = re.compile(r"\b(?:(from)|instead\s+of|rather\s+than|not|no\s+longer)\s+((?:[\w.:,$€£-]+\s*){1,3})", re.I)
+
+
+def former_numbers(tokens: Sequence[str], changing: bool) -> frozenset[str]:
+    """The numbers that a clause names as the earlier ones ("not 11", "up from 70"); `changing`: whether what it says
+    is a change, so that "from" gives the earlier value and not a beginning."""
+    out: set[str] = set()
+    for m in _FORMER.finditer(" ".join(tokens)):
+        if m.group(1) is None or changing or re.search(r"\b(?:up|down)\s+$", m.string[: m.start()], re.I):
+            behind = re.split(r"\b(?:to|but|now|and|at|on)\b", m.group(2), maxsplit=1)[0]
+            out |= numbers_in(canonical(behind.split()))
+    return frozenset(out)
 
 
 def ended(tokens: Sequence[str]) -> tuple[frozenset[str], ...]:
@@ -119,12 +172,12 @@ def ended(tokens: Sequence[str]) -> tuple[frozenset[str], ...]:
             continue  # one of many: "dropped a cup"
         cut = _STOP_GONE.search(what, 1)
         out.append(frozenset(canonical(what[: cut.start()].split() if cut else what.split())))
-    for cue in re.finditer(
-        r"\b(?:switch|migrat|mov|chang|convert|port|took\s+over|taken\s+over)\w*\b.*?\bfrom\s+", text, re.I
-    ):
+    for cue in _FROM.finditer(text):
         inner = text[cue.end() :]
         cut = _STOP_GONE.search(inner, 1)
-        out.append(frozenset(canonical((inner[: cut.start()] if cut else inner).split())))
+        # What was changed counts: "changed its storage plan from Silver" ends no other Silver.
+        thing = [w for w in canonical(cue.group("thing").split()) if group_of(w) != "time"]
+        out.append(frozenset(canonical((inner[: cut.start()] if cut else inner).split())) | frozenset(thing))
     out += [frozenset(canonical(m.group("what").split())) for m in _GIVEN_AWAY.finditer(text)]
     for m in _NOT.finditer(text):
         what = m.group("what")
@@ -132,11 +185,11 @@ def ended(tokens: Sequence[str]) -> tuple[frozenset[str], ...]:
             continue  # "sold the bar, not the café": the café is not sold
         cut = _STOP_NOT.search(what, 1)
         out.append(frozenset(canonical(what[: cut.start()].split() if cut else what.split())))
-    for m in _GONE_BEHIND.finditer(text):
+    for m in _GONE_BEHIND.finditer(text) if _ANY_END.search(text) else ():
         if re.search(r"(?:broken?|split)\s+up$", m.group()) and " and " not in m.group("what"):
             continue
         what = m.group("what").split()
-        if what[-1].lower() in _PERSONAL or any(FORMS.get(w, ("", "base"))[1] in ("s", "past") for w in what[1:-1]):
+        if "other" in what or what[-1].lower() in _PERSONAL or _with_clause(what):
             continue  # "I have gone", "the house that Kim rents was sold": somebody went, another thing ended
         out.append(frozenset(canonical(what)))
     if re.search(r"\banymore\b", text, re.I) and re.search(r"\b(?:not|no|never)\b", text, re.I):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from agentmem.language import is_question, sentences, word_set
-from agentmem.reflection.reservations import CORRECTION, CUES, DOUBTS, QUOTED, ended
-from agentmem.reflection.verbs import ADVERBS, FORMS, MODALS, SAME
+from agentmem.reflection.reservations import CORRECTION, CUES, DOUBTS, QUOTED, ended, former_numbers
+from agentmem.reflection.verbs import ADVERBS, CHANGES, FORMS, MODALS, SAME
 from agentmem.reflection.wording import SHORT, TOKEN, WEEKDAY, canonical, kind_of, spoken_by
 
 MAX_WORDS = 45
@@ -56,6 +56,14 @@ class Statement:
     """Whether the value is several things ("a car and a bike")."""
     definite: bool = False
     """Whether the value begins with "the", "my" or somebody's."""
+    tail: tuple[str, ...] = ()
+    """What of the value stands behind its last preposition, `behind`."""
+    behind: str = ""
+    tail_kind: str = "words"
+    mine: str = ""
+    """The speaker, where the value begins with "my" or "our"."""
+    former: frozenset[str] = frozenset()
+    """The numbers that it names as the earlier ones."""
 
 
 _LEAD = re.compile(
@@ -76,8 +84,22 @@ _LABEL = re.compile(r"((?:[\w'’-]+\s+){0,6}[\w'’-]+):\s+(\S.*)\Z", re.S)
 _PREPS = word_set(
     "in at on to from with for by of as under near into after before about out off up down over through per"
 )
+_TAIL_PREPS = _PREPS | {
+    "against",
+    "between",
+    "without",
+    "within",
+    "among",
+    "along",
+    "across",
+    "behind",
+    "until",
+    "than",
+}
+_LIMITING = word_set("in at on for with under during throughout")
 _PRONOUNS = word_set("he she it they this that these those there")
 _DETERMINERS = word_set("the my our his her their its a an this that these those your all each every")
+_OWNED = word_set("the my our its his her their")
 _GENERIC_ADJECTIVES = word_set(
     "new current weekly monthly daily annual yearly latest actual own usual regular main whole"
 )
@@ -88,7 +110,8 @@ def read(text: str, speaker: str = "") -> tuple[Statement, ...]:
     """The statements of a text; `speaker` is who "I" is (else who stands in front of the text, else "user")."""
     named, said = spoken_by(text)
     who = (speaker or named or "user").lower()
-    said = QUOTED.sub(" … ", said)
+    # A quoted word or two is a name (the magazine "Tidal"); what is longer somebody else says.
+    said = QUOTED.sub(lambda m: f" {m.group()[1:-1]} " if 0 < len(m.group().split()) <= 2 else " … ", said)
     out: list[Statement] = []
     for number, (start, end) in enumerate(sentences(said)):
         sentence = said[start:end]
@@ -103,6 +126,8 @@ def _sentence(text: str, who: str, number: int, asked: bool, earlier: frozenset[
     if asked:
         doubts.add("question")
     cues = {" ".join(m.split()).lower() for m in CUES.findall(text)}
+    if cues & {"any more", "any longer", "anymore"}:
+        cues.add("anymore")
     if CORRECTION.search(text):
         cues.add("correction")
     for pattern, instead in SHORT:
@@ -116,12 +141,17 @@ def _sentence(text: str, who: str, number: int, asked: bool, earlier: frozenset[
         head = [t for t in TOKEN.findall(labelled.group(1)) if t not in ',()"“”']
         if head and _verb_at(head, [t.lower() for t in head], False) is None:
             text = f"{labelled.group(1)} is {labelled.group(2)}"
+    front: frozenset[str] = frozenset()
     for piece in _SPLIT.split(text):
         tokens = [t for t in TOKEN.findall(piece) if t not in ',()"“”']
         if len(tokens) < 1:
             continue
         found = _clause(tokens, who, out[-1].subject if out else earlier, bool(out))
         gone = ended(tokens)
+        if found is None and not out and tokens[0].lower() in _LIMITING:
+            front = _limits(tokens[1:])  # "For the windows, the budget is 300"
+        if tokens[0].lower() == "not" and out and out[-1].gone:
+            gone = ()  # "sold the bar, but not the café"
         if found is None and not gone:
             continue
         base = found or Statement(frozenset(), "", "", ())
@@ -131,11 +161,19 @@ def _sentence(text: str, who: str, number: int, asked: bool, earlier: frozenset[
         out.append(
             Statement(
                 base.subject, base.verb, base.prep, base.value, base.negated, base.past, base.passive, base.entity,
-                base.kind, gone, base.context, frozenset(own), frozenset(cues), everything | base.subject, number,
-                tokens[0].lower(), base.target, base.means, base.named, base.listed, base.definite,
+                base.kind, gone, base.context | front, frozenset(own), frozenset(cues), everything | base.subject,
+                number, tokens[0].lower(), base.target, base.means, base.named, base.listed, base.definite, base.tail,
+                base.behind, base.tail_kind, base.mine,
+                former_numbers(tokens, base.verb in CHANGES or base.verb in ("be", "have")),
             )
         )  # fmt: skip
     return out
+
+
+def _limits(tokens: list[str]) -> frozenset[str]:
+    """What a clause is limited to: the words in front of it ("on Sundays", "in production"), numbers aside."""
+    found = frozenset(c for c in canonical(tokens) if not c[:1].isdigit())
+    return frozenset() if "reason" in found else found
 
 
 def _clause(tokens: list[str], who: str, earlier: frozenset[str], later: bool) -> Statement | None:
@@ -161,7 +199,7 @@ def _clause(tokens: list[str], who: str, earlier: frozenset[str], later: bool) -
     while n < len(low):
         word = low[n]
         verb_form = FORMS.get(word)
-        if word in ("not", "never") or (word == "no" and low[n + 1 : n + 2] == ["longer"]):
+        if word in ("not", "never") or (word == "no" and (verb == "have" or low[n + 1 : n + 2] == ["longer"])):
             negated = True
         elif verb == "have" and word == "to":
             verb = ""
@@ -183,20 +221,23 @@ def _clause(tokens: list[str], who: str, earlier: frozenset[str], later: bool) -
         return None
     rest = tokens[n:]
     prep = low[n] if n < len(low) and low[n] in _PREPS else ""
-    if verb == "have" and low[n : n + 1] == ["no"]:
-        negated = True
     value = canonical(rest)
     by = next((m for m in range(len(rest)) if rest[m].lower() == "by"), None)
+    last = next((m for m in range(len(rest) - 1, -1, -1) if rest[m].lower() in _TAIL_PREPS), None)
+    tail = [] if last is None else rest[last + 1 :]
     to = next((m for m in range(len(rest) - 1, -1, -1) if rest[m].lower() in ("to", "into")), None)
     return Statement(
         subject, verb, prep, value, negated, past, passive, entity, kind_of(rest), (),
-        frozenset(c for c in canonical(context) if not c[:1].isdigit()),
+        _limits(context),
         target=() if to is None else canonical(rest[to + 1 :]),
         means=() if by is None else canonical(rest[by + 1 : by + 3]),
         named=any(t[:1].isupper() and not WEEKDAY.fullmatch(t) for t in rest) or kind_of(rest) == "name",
         listed=any(t.lower() in ("and", "or") for t in rest[1:]),
-        definite=bool(rest)
-        and (rest[0].lower() in ("the", "my", "our", "his", "her") or rest[0].endswith(("'s", "’s", "s'"))),
+        definite=bool(rest) and (rest[0].lower() in _OWNED or rest[0].endswith(("'s", "’s", "s'"))),
+        tail=canonical(tail),
+        behind="" if last is None else rest[last].lower(),
+        tail_kind=kind_of(tail),
+        mine=who if rest[:1] and rest[0].lower() in ("my", "our") else "",
     )  # fmt: skip
 
 
@@ -253,9 +294,12 @@ def _subject(tokens: list[str], who: str, earlier: frozenset[str]) -> tuple[froz
     found = set(canonical(kept))
     if mine and found:
         found.add(who)
+    if len(canonical(kept)) > len(set(canonical(kept))):
+        found.add("'s")  # "my boss's boss"
     entity = (
         low[0] in _DETERMINERS
         or any(t.endswith(("'s", "’s", "s'", "s’")) for t in tokens)
         or not tokens[0][:1].isupper()
+        or (len(tokens) > 1 and tokens[-1][:1].islower())
     )
     return frozenset(found), entity or len(tokens) > 2

@@ -8,8 +8,8 @@ _STATES = {
     "access": "open: open, reopen; closed: closed, close, shut",
     "ticket": "open: open; in progress: in-progress, progress; in review: review; blocked: blocked; done: done, "
     "resolved, fixed, finished, completed, complete; closed: closed; cancelled: cancelled; on hold: hold; "
-    "approved: approved; rejected: rejected; pending: pending; draft: draft; published: published; planned: planned; "
-    "shipped: shipped; merged: merged; live: live; archived: archived",
+    "approved: approved, granted; rejected: rejected; pending: pending; draft: draft; published: published; "
+    "planned: planned; shipped: shipped; merged: merged; live: live; archived: archived",
     "switch": "on: enabled, enable, active, activated; off: disabled, disable, inactive, deactivated",
     "works": "broken: broken, order, defective, down; working: working, fixed, repaired, running, operational",
     "stock": "sold out: sold, unavailable; in stock: stock, available",
@@ -57,6 +57,15 @@ MONTH_STEMS = frozenset(
     stem(w) for w in word_set("january february march april may june july august september october november december")
 )
 """Stems of the months."""
+UNLIMITING = MONTH_STEMS | frozenset(
+    stem(w)
+    for w in word_set(
+        "year month week last past beginning begin start end middle spring summer autumn winter yesterday today "
+        "meantime meanwhile time first second third fourth early late course check-up practice fact reason result news "
+        "appointment test check visit meeting request update wedding divorce move"
+    )
+)
+"""Stems of what stands in front of a clause and says when, or why, it came so: no limit to what it says."""
 
 
 def group_of(word: str) -> str:

@@ -23,7 +23,8 @@ _IRREGULAR = (
     "apply:applied applies; try:tried tries; rely:relied relies; hire:hired; hurt:hurt; show:shown; throw:threw "
     "thrown; "
     "feel:felt; withdraw:withdrew withdrawn; undergo:underwent; outgrow:outgrew outgrown; upset:upset; lend:lent; "
-    "hand:handed hands; forget:forgot forgotten; overtake:overtook overtaken"
+    "ring:rang rung; sing:sang sung; shrink:shrank shrunk; hand:handed hands; forget:forgot forgotten; "
+    "overtake:overtook overtaken"
 )
 _REGULAR = word_set(
     "live reside move relocate settle base work join start end finish start resign retire attend use switch change own "
@@ -42,7 +43,9 @@ _REGULAR = word_set(
     "schedule offer produce brew bake supply return defend pass hold stock rest rely import export point greet "
     "read succeed source hide hang moderate found compose hover chair unsubscribe expire step hire "
     "elapse employ maintain rewrite operate "
-    "supervise "
+    "supervise insure rank rate heat captain coach tutor edit conduct major print publish grade classify sponsor "
+    "sing seat sew foster inject meditate review tutor ring install sail mow wash "
+    "jump shrink climb slip repaint translate water illustrate insulate power fuel "
 )
 
 
@@ -104,7 +107,7 @@ ONE = word_set(
 CHANGES = word_set(
     "move change push postpone reschedule shift cut raise lower lift increase decrease reduce extend shorten lengthen "
     "drop rise go double update rename upgrade downgrade migrate switch convert adjust bump trim slash grow fall "
-    "redirect reassign transfer port relocate set bring"
+    "redirect reassign transfer port relocate set bring jump shrink climb slip"
 )
 """What is said to do so `to` a value had another one before."""
 ENDS = word_set(

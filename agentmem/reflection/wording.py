@@ -20,6 +20,16 @@ SHORT = (
     (re.compile(r"['’]ll\b", re.I), " will"),
     (re.compile(r"['’]d\b", re.I), " would"),
     (re.compile(r"\b(he|she|it|that|there|who|what|here)['’]s\b", re.I), r"\1 is"),
+    # "Ida's three now", "the reception's at the boathouse": not what is hers or its.
+    (
+        re.compile(
+            r"(?<!\bat )(?<!\bto )\b([^\W\d_]+)['’]s"
+            r"(?=\s+(?:an?|the|at|in|on|now|not|from|called|my|our|gone|off|over|due|"
+            r"closed|(?:\d+|one|two|three|four|five|six|seven|eight|nine|ten)(?:\s+(?:now|today|already)|(?=[.,!]|$)))(?![\w-]))",
+            re.I,
+        ),
+        r"\1 is",
+    ),
     (re.compile(r"\b(Mr|Mrs|Ms|Dr|St|Prof)\.", re.I), r"\1"),
     (re.compile(r"\bcannot\b", re.I), "can not"),
     (re.compile(r"\b(?:have|has) got\b", re.I), "have"),
