@@ -12,6 +12,7 @@ import atexit
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -23,16 +24,19 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
-    "numpy", "faiss", "prompt_toolkit.shortcuts", "agentmem.agent", "agentmem.archive_file", "agentmem.cli",
-    "agentmem.erasing", "agentmem.indexing", "agentmem.inspecting", "agentmem.memory", "agentmem.replay",
-    "agentmem.repl", "agentmem.retrieval", "agentmem.backends.extractive", "agentmem.backends.hashing_embedder",
-    "agentmem.backends.minilm", "agentmem.compressors.extractive", "agentmem.store.sqlite",
+    "numpy", "faiss", "filelock", "prompt_toolkit.shortcuts", "rich.console", "rich.markdown", "rich.progress",
+    "rich.table", "agentmem.agent", "agentmem.archive_file", "agentmem.cli", "agentmem.config", "agentmem.environment",
+    "agentmem.erasing", "agentmem.indexing", "agentmem.ingesting", "agentmem.inspecting", "agentmem.memory",
+    "agentmem.replay", "agentmem.repl", "agentmem.repl_reflect", "agentmem.retrieval", "agentmem.screen",
+    "agentmem.reflection.consolidate", "agentmem.reflection.orders", "agentmem.reflection.series",
+    "agentmem.backends.extractive", "agentmem.backends.hashing_embedder", "agentmem.backends.minilm",
+    "agentmem.compressors.extractive", "agentmem.store.sqlite",
 )  # fmt: skip
 _HEADER = struct.Struct("!Q")
 
@@ -237,9 +241,10 @@ def _import() -> None:
 
     from agentmem.cli_options import app
 
-    # The parser of the commands takes longer to make than most of them to run.
+    # The parser of the commands takes longer to make than most of them to run, and as long to be used first.
     typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(app)
+    with redirect_stdout(io.StringIO()):
+        typer.main.get_command(app).main(["--version"], "agentmem", standalone_mode=False)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import sys
 import threading
 import time
@@ -38,7 +39,8 @@ class Reply:
     """One scripted answer.
 
     `body`: JSON, or bytes as they are. `pieces`: an event stream, numbers in it are waits in seconds.
-    `drop`: close without a word. `cut`: break the connection after the pieces, before the end of the body.
+    `delay_s`: before the answer begins; a client that leaves meanwhile ends it, as it does with the servers that there
+    are. `drop`: close without a word. `cut`: break the connection after the pieces, before the end of the body.
     """
 
     body: Any = None
@@ -281,7 +283,8 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
                     fake.running -= 1
 
         def _send(self, reply: Reply) -> None:
-            time.sleep(reply.delay_s)
+            if reply.delay_s and select.select([self.connection], [], [], reply.delay_s)[0]:
+                raise ConnectionResetError("the client has gone")
             if reply.drop:
                 self.close_connection = True
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import threading
@@ -30,6 +31,12 @@ FAMILIES = sorted(TEMPLATES)
 
 def chat(family: str, **options: Any) -> ChatTokenizer:
     return ChatTokenizer(tokenizer(family), name=family, **options)
+
+
+@functools.cache
+def shared(family: str) -> ChatTokenizer:
+    """One for tests that any state of what it keeps must pass: what it finds out about a template takes 40 ms."""
+    return chat(family)
 
 
 def user(text: str) -> ChatMessage:
@@ -63,7 +70,7 @@ def reference(family: str, messages: Sequence[ChatMessage], tools: Sequence[Tool
 class TestContract(PromptTokenizerContract):
     @pytest.fixture
     def prompt_tokenizer(self, family: str) -> ChatTokenizer:
-        return chat(family)
+        return shared(family)
 
     def conversations(self) -> Sequence[tuple[Conversation, Sequence[ToolSpec]]]:
         # An answer last in a prompt is no prompt to answer; Mistral's template refuses two questions behind each other.
@@ -72,7 +79,7 @@ class TestContract(PromptTokenizerContract):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ids_are_those_of_transformers(family: str) -> None:
-    made = chat(family)
+    made = shared(family)
     longer = conversation(6)
     for end in (2, 3, 5, 8, 9, len(longer)):
         for tools in ((), TOOLS):
@@ -81,7 +88,7 @@ def test_ids_are_those_of_transformers(family: str) -> None:
 
 
 def test_what_is_found_out_about_each_family() -> None:
-    found = {f: (chat(f).incremental, chat(f).accepts_tools) for f in FAMILIES}
+    found = {f: (made.incremental, made.accepts_tools) for f, made in ((f, chat(f)) for f in FAMILIES)}
     assert found == {
         "alpaca": (False, False),
         "chatml": (True, True),
@@ -92,8 +99,8 @@ def test_what_is_found_out_about_each_family() -> None:
         "phi": (True, False),
         "qwen3": (True, True),
     }
-    assert "neither begin nor end at special tokens" in chat("alpaca").how
-    assert "message by message without tools; with tools the whole prompt" in chat("mistral").how
+    assert "neither begin nor end at special tokens" in shared("alpaca").how
+    assert "message by message without tools; with tools the whole prompt" in shared("mistral").how
 
 
 TEXTS = st.one_of(
@@ -123,16 +130,13 @@ def talks(draw: st.DrawFn) -> list[ChatMessage]:
     return [*out, user(draw(TEXTS))]
 
 
-MADE: dict[str, ChatTokenizer] = {}
-
-
 two_talks = given(talk=talks(), other=talks(), tools=st.sampled_from([(), TOOLS]))
 
 
 def check_pieces_joined_are_the_whole(
     family: str, talk: list[ChatMessage], other: list[ChatMessage], tools: Sequence[ToolSpec]
 ) -> None:
-    made = MADE.setdefault(family, chat(family))
+    made = shared(family)
     try:
         text = made.render(talk, tools)
     except BadRequestError:

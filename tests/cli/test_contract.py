@@ -578,7 +578,9 @@ def test_doctor_document(cli: Cli, tmp_path: Path) -> None:
     assert nowhere.code == 1 and json.loads(nowhere.out)["usable"] is False
 
 
-def test_doctor_asks_a_backend(cli: Cli) -> None:
+def test_doctor_asks_a_backend(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It asks again and again, and would wait two seconds between.
+    monkeypatch.setattr("agentmem.backends.http._FIRST_WAIT_S", 0.0)
     found = cli("doctor", "--backend", "extractive", "--json").document
     names = {c["name"]: c["found"] for c in found["checks"]}
     assert "no language model" in names["backend"] and names["tokens"].startswith("estimated")

@@ -40,9 +40,11 @@ class Model(ScriptedBackend):
 def db(tmp_path: Path) -> Path:
     """Two agents with five messages each, one without any."""
     for agent in ("anna", "ben"):
-        with Memory(tmp_path / "m.db", agent, embedder=HashingEmbedder()) as memory:
+        with Memory(tmp_path / "m.db", agent, embedder="hash") as memory:
             for n, text in enumerate(SAID, 1):
                 memory.observe("user", text, name="Tom", key=f"D1:{n}", at=f"2023-05-08T13:5{n}:00")
+            # So that the file has an embedder, which the commands then use: no model is loaded.
+            memory.catch_up()
     Memory(tmp_path / "m.db", "empty", embedder=HashingEmbedder()).close()
     return tmp_path / "m.db"
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-pytest.importorskip("llmlingua")
+# Not imported here: it takes two seconds, and without --run-slow nothing needs it.
+if find_spec("llmlingua") is None:
+    pytest.skip("needs llmlingua", allow_module_level=True)
 pytest.importorskip("torch")
 
 from agentmem.compression import CompressionRequest, Part
 from agentmem.compressor_contract import STORY
 from agentmem.compressors.llmlingua import LLMLinguaCompressor, _groups, _pieces
-from agentmem.compressors.llmlingua_package import CausalPackage
 from agentmem.cutting import cutting
 from agentmem.errors import ConfigError
 from agentmem.registry import make_compressor
@@ -24,6 +27,9 @@ from tests.compressors.laws import SENTENCES, GeneratedLaws, asked
 from tests.compressors.llmlingua_contract import PackageContract
 from tests.models.classifiers import bert
 from tests.models.tiny import folder, random_model
+
+if TYPE_CHECKING:
+    from agentmem.compressors.llmlingua_package import CausalPackage
 
 pytestmark = pytest.mark.slow  # models are loaded
 

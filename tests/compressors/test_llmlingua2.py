@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("llmlingua")
+# Not imported here: it takes two seconds, and without --run-slow nothing needs it.
+if find_spec("llmlingua") is None:
+    pytest.skip("needs llmlingua", allow_module_level=True)
 torch = pytest.importorskip("torch")
 
 from agentmem.compression import CompressionRequest, Part, shown  # noqa: E402

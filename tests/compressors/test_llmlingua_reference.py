@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("llmlingua")
+# Not imported here: it takes two seconds, and without --run-slow nothing needs it.
+if find_spec("llmlingua") is None:
+    pytest.skip("needs llmlingua", allow_module_level=True)
 pytest.importorskip("torch")
 
 from tests.models.classifiers import bert, xlmr

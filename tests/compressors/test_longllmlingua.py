@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("llmlingua")
+# Not imported here: it takes two seconds, and without --run-slow nothing needs it.
+if find_spec("llmlingua") is None:
+    pytest.skip("needs llmlingua", allow_module_level=True)
 pytest.importorskip("torch")
 
 from agentmem.compression import CompressionRequest
 from agentmem.compressor_contract import ODD, STORY
 from agentmem.compressors.llmlingua import LLMLinguaCompressor
-from agentmem.compressors.llmlingua_package import CausalPackage
 from agentmem.compressors.longllmlingua import LongLLMLinguaCompressor
 from agentmem.registry import make_compressor
 from tests.compressors.laws import SENTENCES, GeneratedLaws, asked
 from tests.compressors.llmlingua_contract import PackageContract
 from tests.models.classifiers import bert
 from tests.models.tiny import folder, random_model
+
+if TYPE_CHECKING:
+    from agentmem.compressors.llmlingua_package import CausalPackage
 
 pytestmark = pytest.mark.slow  # models are loaded
 
@@ -100,6 +106,8 @@ def test_what_it_says_was_kept_is_what_the_package_gives(package: CausalPackage,
 @pytest.mark.parametrize("text", ["\n\nso", "  and", "漢😀 字", "plain words here", ".", "\ufffd x" * 60])
 def test_the_length_of_a_prefix(package: CausalPackage, prefix: str, text: str) -> None:
     """As the package finds it, where it finds one; and always so that what is behind it is the text's."""
+    from agentmem.compressors.llmlingua_package import CausalPackage
+
     count = package.get_prefix_length(prefix + "\n\n", text)
     try:
         theirs = super(CausalPackage, package).get_prefix_length(prefix + "\n\n", text)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentmem import prompts
 from agentmem.agent import Agent
+from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.memory import Memory
 from agentmem.replay import replay
 from agentmem.retrieval import Retrieval
 from agentmem.scripted import ScriptedBackend, tool_call
 from agentmem.types import Completion, Request
+from tests.conftest import Clock
 
 Make = Callable[..., Memory]
 WINDOW = 4000
@@ -64,12 +68,23 @@ def converse(memory: Memory, turns: int = 10) -> None:
         agent.send(asked + "It matters a good deal to me. " * 9, name="Tom" if n % 2 else None)
 
 
+SETTINGS: dict[str, Any] = {"window_tokens": WINDOW, "keep_last": 2, "page_in_max_tokens": 400}
+
+
+@pytest.fixture(scope="module")
+def conversation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a conversation, to be copied."""
+    path = tmp_path_factory.mktemp("conversation") / "m.db"
+    with Memory(path, embedder=HashingEmbedder(), clock=Clock(), **SETTINGS) as memory:
+        memory.archive("The harbour was calm in May.")
+        converse(memory)
+    return path
+
+
 @pytest.fixture
-def spoken(memory_factory: Make) -> Memory:
-    memory = memory_factory(window_tokens=WINDOW, keep_last=2, page_in_max_tokens=400)
-    memory.archive("The harbour was calm in May.")
-    converse(memory)
-    return memory
+def spoken(conversation: Path, tmp_path: Path, memory_factory: Make) -> Memory:
+    shutil.copy(conversation, tmp_path / "m.db")
+    return memory_factory(**SETTINGS)
 
 
 def statuses(memory: Memory) -> list[str]:
