@@ -67,8 +67,11 @@ def test_a_conversation_without_one(memory_factory: Make) -> None:
     assert {r.status for r in replay(memory)} == {"same"}
 
 
-@pytest.mark.parametrize("joint", [False, True], ids=["alone", "joint"])
-@pytest.mark.parametrize("how", sorted(FAILING))
+# Every way to fail, alone and joint, is held page by page in tests/kernel/test_compressing.py.
+@pytest.mark.parametrize(
+    ("how", "joint"),
+    [*((how, False) for how in sorted(FAILING)), ("raises", True), ("returns the whole", True), ("wrong parts", True)],
+)
 def test_it_goes_on_when_the_compressor_fails(how: str, joint: bool, memory_factory: Make) -> None:
     memory, backend = talk(memory_factory, Told(FAILING[how], joint=joint), turns=3)
     assert len(memory.events("prompt")) == 4

@@ -17,7 +17,7 @@ from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.scripted import ScriptedBackend
 from agentmem.types import Completion, Request
 from tests.cli.conftest import NO_MODEL, Ran, message, write_lines
-from tests.cli.test_repl import Terminal
+from tests.cli.test_repl import PATIENCE_S, Terminal
 from tests.reflection.toys import noted
 
 Cli = Callable[..., Ran]
@@ -441,13 +441,17 @@ def test_reflect_by_the_chat_s_model_on_a_pipe(cli: Cli, base: tuple[str, ...], 
         assert [p.text[:7] for p in memory.records.archival.after(0)] == ["Said of"] * 2
 
 
-def test_ctrl_c_stops_a_job_in_the_chat_and_not_the_program(cli: Cli, base: tuple[str, ...]) -> None:
+def test_ctrl_c_stops_a_job_in_the_chat_and_not_the_program(cli: Cli, base: tuple[str, ...], db: Path) -> None:
     with Terminal(*base, *NO_MODEL, "--backend", "tests.cli.test_reflect:Thinking") as chat:
         chat.until("/help lists the commands.")
         chat.say(f"/reflect {NOTES}")
         chat.until("within 2 calls? [y/n]")
         chat.type("y\n")
         chat.until("1/2")
+        # An answer is counted before what follows from it is committed; the next one is long in coming.
+        give_up = time.monotonic() + PATIENCE_S
+        while "up to m3" not in human(db) and time.monotonic() < give_up:
+            time.sleep(0.02)
         chat.type("\x03")
         chat.until("(stopped; what was committed and answered by now stays")
         chat.say("/core")
