@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from agentmem.filing import Filing, acknowledge, file_statements, is_question
 from agentmem.protocols import TokenCounter
@@ -97,34 +98,48 @@ def _call(request: Request, filing: Filing, number: int) -> ToolCall:
 
 
 def _outcome(request: Request, results: Sequence[str]) -> str:
-    """What became of the filings of this turn, from their own calls and results."""
+    """What became of the filings of this turn, from their own calls and results, as far as the prompt has room for
+    them: in a small window calls stand without their arguments, and results are cut."""
     calls = {c.id: c for m in request.messages for c in m.tool_calls}
     filed: list[Filing] = []
     failed: list[str] = []
+    unseen = 0
     turn = [m for m in request.messages if m.role == "tool"][-len(results) :]
     last_assistant = max((n for n, m in enumerate(request.messages) if m.tool_calls), default=0)
     for message in request.messages[last_assistant + 1 :]:
         call = calls.get(message.tool_call_id or "")
         if message not in turn or call is None:
             continue
-        problem = _failure(message.content)
-        arguments = json.loads(call.arguments)
-        if problem:
-            failed.append(problem)
-        elif call.name == "archival_memory_insert":
-            filed.append(Filing("archive", arguments["content"]))
-        elif call.name == "core_memory_append":
-            filed.append(Filing("append", arguments["content"], arguments["label"]))
+        result, filing = _object(message.content), _filing(call)
+        if result.get("status") == "Failed":
+            failed.append(str(result.get("message", "it failed")))
+        elif result.get("status") == "OK" and filing is not None:
+            filed.append(filing)
         else:
-            filed.append(Filing("replace", arguments["new_content"], arguments["label"], arguments["old_content"]))
+            unseen += 1
     parts = [acknowledge(filed)] if filed else []
-    parts += [f"Not noted: {p.splitlines()[0]}." for p in failed]
+    parts += [f"Not noted: {next(iter(p.splitlines()), 'it failed')}." for p in failed]
+    if unseen:
+        parts.append(f"What became of {unseen} more to note does not fit into the prompt; core memory shows it.")
     return " ".join(parts)
 
 
-def _failure(result: str) -> str:
+def _filing(call: ToolCall) -> Filing | None:
+    """What a call files; None where its arguments were left out."""
+    arguments = _object(call.arguments)
     try:
-        value = json.loads(result)
+        if call.name == "archival_memory_insert":
+            return Filing("archive", arguments["content"])
+        if call.name == "core_memory_append":
+            return Filing("append", arguments["content"], arguments["label"])
+        return Filing("replace", arguments["new_content"], arguments["label"], arguments["old_content"])
+    except KeyError:
+        return None
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
     except ValueError:
-        return ""
-    return str(value.get("message", "it failed")) if isinstance(value, dict) and value.get("status") == "Failed" else ""
+        return {}
+    return value if isinstance(value, dict) else {}
