@@ -2,7 +2,7 @@
 
 The first line is a header, the last one has the count and SHA-256 of the lines, so that a cut or edited file
 is noticed. Vectors are not in it: they are made anew, or found in the receiving file by the hash of their text. Caches
-are not in it either. Records and reflection jobs keep their ids; an archive of before 0.6 has no jobs.
+are not in it either. Records and jobs of reflection keep their ids; an archive without lines of jobs is as good.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agentmem.types import number_of
+
 if TYPE_CHECKING:
     from agentmem.store.agent_store import AgentStore
     from agentmem.types import Epoch, Message, Passage
@@ -158,9 +160,7 @@ def _cover(nodes: tuple[Standing, ...], evicted: Sequence[Message], previous: bo
 
 def _numbers(node: Node, there: frozenset[int]) -> frozenset[int]:
     """The ids of a leaf's messages; none unless all are there."""
-    # Not int() alone: it takes other digits, and raises on thousands of them.
-    digits = [c[1:] for c in node.children if c[:1] == "m" and c[1:].isascii() and c[1:].isdigit() and len(c) < 18]
-    found = frozenset(map(int, digits)) & there
+    found = frozenset(number_of(c, "m") for c in node.children) & there
     return found if len(found) == len(node.children) else frozenset()
 
 

@@ -27,6 +27,12 @@ InputType = Literal["query", "document"]
 SECTIONS = ("system", "core", "summary", "compressed", "queue", "tail", "template")
 
 
+def number_of(ref: str, letter: str) -> int:
+    """The number in a ref of a tier ("m12" of "m" is 12); 0 for what is none, as no record has that number."""
+    digits = ref[1:]  # not to int() alone: it takes other digits, and raises on thousands of them
+    return int(digits) if ref[:1] == letter and digits.isascii() and digits.isdigit() and len(digits) < 18 else 0
+
+
 class Tier(StrEnum):
     """Where a hit lives: recall storage (messages) or archival storage (passages)."""
 

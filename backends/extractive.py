@@ -120,7 +120,7 @@ def _outcome(request: Request, results: Sequence[str]) -> str:
     parts = [acknowledge(filed)] if filed else []
     parts += [f"Not noted: {next(iter(p.splitlines()), 'it failed')}." for p in failed]
     if unseen:
-        parts.append(f"What became of {unseen} more to note does not fit into the prompt; core memory shows it.")
+        parts.append(f"What became of {unseen} more to note does not fit into the prompt; recall storage has it.")
     return " ".join(parts)
 
 

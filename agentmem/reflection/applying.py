@@ -20,6 +20,7 @@ from agentmem.keys import CHUNK_BYTES, MAX_KEYS
 from agentmem.reflection.changes import AddPassage, Change, ClosePassage, EditBlock, Rate, SetKeys, to_json
 from agentmem.reflection.outcome import Applied, Fate
 from agentmem.times import format_time, parse_time, utc_seconds
+from agentmem.types import number_of
 
 if TYPE_CHECKING:
     from agentmem.memory import Memory
@@ -82,13 +83,13 @@ def check_sources(memory: Memory, sources: Sequence[str]) -> None:
     """Raises Skip unless there are sources, and all are records of this agent."""
     if not sources:
         raise Skip("it names no record that it rests on")
+    if not all(number_of(s, "m") or number_of(s, "p") for s in sources):
+        raise Skip("it names something that is no record")
     records = memory.records
     for letter, tier in (("m", records.recall), ("p", records.archival)):
-        numbers = [int(s[1:]) for s in sources if s[:1] == letter and s[1:].isascii() and s[1:].isdigit()]
+        numbers = [n for s in sources if (n := number_of(s, letter))]
         if len(tier.get(numbers)) < len(numbers):
             raise Skip("a record that it rests on is not there (any more)")
-    if any(s[:1] not in ("m", "p") or not (s[1:].isascii() and s[1:].isdigit()) for s in sources):
-        raise Skip("it names something that is no record")
 
 
 def _apply(memory: Memory, change: Change, added: Sequence[str | None], actor: str) -> Done:

@@ -18,7 +18,7 @@ from agentmem.reflection.answers import list_of, read_object
 from agentmem.reflection.budget import Estimate
 from agentmem.reflection.changes import AddPassage
 from agentmem.reflection.comparing import Pair, closings, compared
-from agentmem.reflection.extraction import FACTS_A_MESSAGE, extracted, questions
+from agentmem.reflection.extraction import FACTS_A_MESSAGE, KIND, extracted, questions
 from agentmem.reflection.material import Material, material
 from agentmem.reflection.nearby import Fact, Nearby, fact_of
 from agentmem.reflection.relations import worth_filing
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from agentmem.reflection.view import View
     from agentmem.types import Request
 
-KIND = "fact"
 WINDOW = 200
 """Changes of one proposal at most."""
 ANSWER_TOKENS = 400

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from agentmem.reflection.changes import AddPassage, Change, ClosePassage, EditBlock, Rate, SetKeys
 from agentmem.times import day_words
+from agentmem.types import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,11 +45,11 @@ class Quotes:
 
     def record(self, ref: str) -> Message | Passage | None:
         """A message or a passage; None when it is not there (any more)."""
-        digits = ref[1:]
-        if ref[:1] not in ("m", "p") or not (digits.isascii() and digits.isdigit() and len(digits) < 18):
+        number = number_of(ref, "m") or number_of(ref, "p")
+        if not number:
             return None
         tier = self._records.recall if ref[0] == "m" else self._records.archival
-        found: Sequence[Message | Passage] = tier.get([int(digits)])
+        found: Sequence[Message | Passage] = tier.get([number])
         return found[0] if found else None
 
     def line(self, ref: str, max_chars: int = QUOTE_CHARS) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agentmem.times import utc_seconds
-from agentmem.types import Block, Hit, Message, Passage
+from agentmem.types import Block, Hit, Message, Passage, number_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ class View:
 
     def message(self, ref: str) -> Message | None:
         """A message that is evidence, by its ref."""
-        number = _number(ref, "m")
+        number = number_of(ref, "m")
         found = self._memory.records.recall.get([number]) if 0 < number <= self.last_message else []
         return found[0] if found and found[0].searchable else None
 
@@ -66,7 +66,7 @@ class View:
 
     def passage(self, ref: str) -> Passage | None:
         """A passage by its ref, closed ones too."""
-        number = _number(ref, "p")
+        number = number_of(ref, "p")
         found = self._memory.records.archival.get([number]) if 0 < number <= self.last_passage else []
         return found[0] if found else None
 
@@ -110,12 +110,6 @@ class View:
     def keys(self, tier: str, ids: Sequence[int]) -> Mapping[int, tuple[str, ...]]:
         """The further keys of those records that have any."""
         return self._memory.records.keys.of(tier, ids)
-
-
-def _number(ref: str, letter: str) -> int:
-    # Not int(): it takes other digits, and raises on thousands of them.
-    digits = ref[1:]
-    return int(digits) if ref[:1] == letter and digits.isascii() and digits.isdigit() and len(digits) < 18 else 0
 
 
 def _holds(passage: Passage, now: float) -> bool:

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )  # fmt: skip
 
-from agentmem import Agent, Memory, crashpoints
+from agentmem import Agent, Memory
 from agentmem.answer_cache import EVENT, NO_EMBEDDER
 from agentmem.archive_file import export_lines, import_lines
 from agentmem.backends.extractive import ExtractiveBackend
@@ -37,6 +37,7 @@ from agentmem.scripted import ScriptedBackend, tool_call
 from agentmem.types import Completion, Passage, Reply, Request, Usage
 from tests.cli.conftest import NO_MODEL, run_here
 from tests.conftest import Clock
+from tests.crashing import crash_at
 from tests.state.test_erase import SECRET, WORDS, assert_no_byte, files_of
 
 Make = Callable[..., Memory]
@@ -393,13 +394,6 @@ def test_a_summary_that_was_being_made_of_an_erased_text_is_not_kept(memory_fact
 
 
 def test_an_interrupted_flush_does_not_pay_twice(memory_factory: Make) -> None:
-    class Crash(BaseException):
-        pass
-
-    def hook(name: str) -> None:
-        if name == "page_out.before_commit":
-            raise Crash
-
     told: list[Request] = []
 
     def line(request: Request) -> Completion:
@@ -410,13 +404,9 @@ def test_an_interrupted_flush_does_not_pay_twice(memory_factory: Make) -> None:
 
     memory = memory_factory(window_tokens=3200)
     agent = Agent(memory, ScriptedBackend([line] * 90))
-    crashpoints.install(hook)
-    try:
-        with pytest.raises(Crash):
-            for _ in range(60):
-                agent.send("The weather over the harbour was of its kind, and so it went on from day to day. " * 4)
-    finally:
-        crashpoints.install(None)
+    with crash_at("page_out.before_commit"):
+        for _ in range(60):
+            agent.send("The weather over the harbour was of its kind, and so it went on from day to day. " * 4)
     assert len(told) == 1 and memory.pager.state()[0].number == 1
     fresh = memory_factory(window_tokens=3200)
     later = Agent(fresh, ScriptedBackend([line] * 9))

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from agentmem import crashpoints
 from agentmem.archive_file import export_lines, import_lines
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.errors import ConfigError, InvalidInputError, UnknownNameError
 from agentmem.inspecting import verify
 from agentmem.memory import Memory
 from agentmem.reflection import AddPassage, ClosePassage, EditBlock, Rate, SetKeys, reflect, undo
+from tests.crashing import crash_at
 from tests.reflection.test_undo import changes, told
 from tests.reflection.toys import Misused, Notes
 from tests.reflection.views import views
@@ -92,23 +92,9 @@ def test_what_was_changed_since_wins_there_too(memory_factory: Make) -> None:
 
 
 def test_a_killed_job_goes_on_in_the_other_file(memory_factory: Make) -> None:
-    class Crash(BaseException):
-        pass
-
-    seen: list[str] = []
-
-    def hook(name: str) -> None:
-        seen.append(name)
-        if seen.count("reflect.committed") == 2:
-            raise Crash
-
     one, two, whole = told(memory_factory("a.db")), memory_factory("b.db"), told(memory_factory("c.db"))
-    crashpoints.install(hook)
-    try:
-        with pytest.raises(Crash):
-            reflect(one, Notes())
-    finally:
-        crashpoints.install(None)
+    with crash_at("reflect.committed", 2):
+        reflect(one, Notes())
     import_lines(two, list(export_lines(one)))
     assert [(row.state, row.ended_at) for row, _ in jobs_of(two)] == [("running", None)]
     (report,) = reflect(two, Notes())

@@ -22,6 +22,7 @@ from agentmem.reflection.strategies import make_strategy
 from agentmem.scripted import ScriptedBackend
 from agentmem.testing import StrategyContract
 from agentmem.types import Completion, Passage, Request, Usage
+from tests.crashing import Crash
 from tests.reflection.models import as_json, backend, shown, system
 from tests.reflection.test_injection import INJECTIONS, ROLE_MARKS
 from tests.reflection.views import views
@@ -308,10 +309,6 @@ def test_a_budget_that_ends_it_is_kept_and_the_next_run_goes_on(memory_factory: 
     assert runs > 1
     assert texts(memory) == texts(whole)
     assert len(parts.requests) == len(model.requests), "nothing is asked twice"
-
-
-class Crash(BaseException):
-    pass
 
 
 @pytest.mark.parametrize("at", [1, 2, 4])

@@ -19,13 +19,10 @@ from agentmem.reflection.budget import Budget
 from agentmem.reflection.histories import Taken, histories, reflect_histories, taken_up
 from agentmem.reflection.series import Series, of_the_run
 from agentmem.scripted import ScriptedBackend
+from tests.crashing import Crash
 from tests.reflection.toys import noted
 
 NOTES = "tests.reflection.toys:Notes"
-
-
-class Crash(BaseException):
-    pass
 
 
 def history(name: object, texts: Sequence[str], at: str = "2023-05-08T12:00:00") -> dict[str, Any]:

@@ -16,14 +16,11 @@ from agentmem.reflection import AddPassage, Budget, ClosePassage, EditBlock, Rat
 from agentmem.reflection.holding import held
 from agentmem.scripted import ScriptedBackend
 from agentmem.types import Completion, Request
+from tests.crashing import Crash
 from tests.reflection.toys import Broken, Misused, Notes, noted
 from tests.reflection.views import views
 
 Make = Callable[..., Memory]
-
-
-class Crash(BaseException):
-    pass
 
 
 @pytest.fixture
@@ -229,6 +226,7 @@ WRONG = [
     (AddPassage("Bad time.", "fact", ("m1",), valid_from="soon"), "valid_from"),
     (AddPassage("Bad source.", "fact", ("m1", "x7")), "no record"),
     (AddPassage("Bad source.", "fact", ("m１",)), "no record"),
+    (AddPassage("Bad source.", "fact", ("m" + "9" * 5000,)), "no record"),
     (ClosePassage("p77", "2023-05-08"), "not there"),
     (ClosePassage("m1", "2023-05-08"), "no passage"),
     (EditBlock("human", "what never stood there", "x"), "edited meanwhile"),

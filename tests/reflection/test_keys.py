@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmem import Agent, crashpoints
+from agentmem import Agent
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.indexing import KEYS_DUE, reembed
 from agentmem.inspecting import rebuild, verify
@@ -24,6 +24,7 @@ from agentmem.reflection.keys import Keys, in_third_person, told, within
 from agentmem.reflection.strategy import Form
 from agentmem.scripted import ScriptedBackend
 from agentmem.types import Completion, Message, Request
+from tests.crashing import crash_at
 from tests.reflection.views import views, words
 
 AT = datetime(2023, 5, 8, 12, tzinfo=UTC)
@@ -280,22 +281,11 @@ def test_keys_of_a_passage_that_is_undone_go_with_it(memory_factory: Make) -> No
 
 @pytest.mark.parametrize(("point", "kept"), [("reflect.before_commit", False), ("reflect.committed", True)])
 def test_a_crash_leaves_both_keys_and_words_or_neither(memory_factory: Make, point: str, kept: bool) -> None:
-    class Crash(BaseException):
-        pass
-
-    def hook(name: str) -> None:
-        if name == point:
-            raise Crash
-
     memory = memory_factory(embedder="none")
     memory.observe("user", "tea", at=AT)
     before = words(memory)
-    crashpoints.install(hook)
-    try:
-        with pytest.raises(Crash):
-            reflect(memory, [Setting(SetKeys("m1", ("a zebra crossing",)))])
-    finally:
-        crashpoints.install(None)
+    with crash_at(point):
+        reflect(memory, [Setting(SetKeys("m1", ("a zebra crossing",)))])
     memory.close()
     again = memory_factory(embedder="none")
     assert (words(again) != before) is bool(again.records.keys.all()) is bool(ranked(again, "zebra")) is kept

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentmem import crashpoints
 from agentmem.backends.hashing_embedder import HashingEmbedder
 from agentmem.errors import ConfigError, UnknownNameError
 from agentmem.inspecting import verify
 from agentmem.memory import Memory
 from agentmem.reflection import AddPassage, ClosePassage, EditBlock, Rate, SetKeys, reflect, undo
+from tests.crashing import crash_at
 from tests.reflection.toys import Misused, Notes
 from tests.reflection.views import views
 
@@ -97,22 +97,11 @@ def test_names_of_jobs(memory_factory: Make) -> None:
 
 
 def test_a_crash_in_the_middle_undoes_nothing(memory_factory: Make) -> None:
-    class Crash(BaseException):
-        pass
-
-    def hook(name: str) -> None:
-        if name == "undo.before_commit":
-            raise Crash
-
     memory = told(memory_factory())
     reflect(memory, Notes())
     after = views(memory)
-    crashpoints.install(hook)
-    try:
-        with pytest.raises(Crash):
-            undo(memory, "j1")
-    finally:
-        crashpoints.install(None)
+    with crash_at("undo.before_commit"):
+        undo(memory, "j1")
     memory.close()
     again = memory_factory()
     assert views(again) == after

@@ -13,7 +13,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from agentmem import crashpoints
 from agentmem.errors import StoreError
 from agentmem.store import dense
 from agentmem.store.agent_store import AgentStore
@@ -21,6 +20,7 @@ from agentmem.store.dense import DenseIndex
 from agentmem.store.snapshot import SnapshotHead, open_snapshot, write_snapshot
 from agentmem.store.sqlite import SqliteStore
 from agentmem.types import Draft
+from tests.crashing import crash_at
 
 NOW = datetime(2023, 5, 8, tzinfo=UTC)
 DIM = 8
@@ -201,20 +201,8 @@ def test_a_crash_between_the_temporary_file_and_its_name(open_side: Callable[...
     one.index.write()
     one.add(3)
     one.search(1)
-
-    class Crash(BaseException):
-        pass
-
-    def hook(name: str) -> None:
-        if name == "snapshot.before_rename":
-            raise Crash
-
-    crashpoints.install(hook)
-    try:
-        with pytest.raises(Crash):
-            one.index.write()
-    finally:
-        crashpoints.install(None)
+    with crash_at("snapshot.before_rename"):
+        one.index.write()
     reopened = open_side()
     assert reopened.found() == [1, 2, 3]
     assert reopened.notices == []

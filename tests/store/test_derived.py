@@ -27,6 +27,7 @@ from agentmem.store.derived import ROW_BYTES, Derived
 from agentmem.store.recall import Recall
 from agentmem.store.schema import MIGRATIONS, migrate
 from agentmem.store.sqlite import SqliteStore
+from tests.crashing import crash_at
 
 NOW = datetime(2023, 5, 8, tzinfo=UTC)
 
@@ -317,17 +318,8 @@ def test_a_crash_in_the_migration_leaves_none_of_it(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     old_file(path)
 
-    class Crash(BaseException):
-        pass
-
-    def hook(name: str) -> None:
-        if name == "migration.before_commit":
-            raise Crash
-
-    crashpoints.install(hook)
-    with pytest.raises(Crash):
+    with crash_at("migration.before_commit"):
         SqliteStore(path)
-    crashpoints.install(None)
     plain = sqlite3.connect(path)
     assert "compressed" not in [r[1] for r in plain.execute("PRAGMA table_info(epochs)")]
     assert plain.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('derived', 'answers')").fetchone() == (0,)

@@ -6,8 +6,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentmem import crashpoints
 from agentmem.errors import InvalidInputError
 from agentmem.store import lexical as module
 from agentmem.store.agent_store import TIERS, AgentStore
@@ -23,20 +21,10 @@ from agentmem.store.lexical import Lexical
 from agentmem.store.sqlite import SqliteStore
 from agentmem.store.term_lists import encoded
 from agentmem.types import Draft, Passage
+from tests.crashing import crash_at
+from tests.store.conftest import NOW, bind
 
-NOW = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 WORDS = ("tea", "boat", "fox", "owl", "jam", "zoo")  # each is its own stem
-
-
-def bind(store: SqliteStore, name: str = "a") -> AgentStore:
-    return store.agent(name, create=True, now=NOW, notify=lambda kind, payload: None)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "m.db", index="numpy")
-    yield made
-    made.close()
 
 
 def fill(store: SqliteStore, agent: AgentStore, said: Sequence[str], told: Sequence[str] = ()) -> None:
@@ -236,7 +224,7 @@ def test_no_word_of_a_key_stays_in_the_file(store: SqliteStore) -> None:
 
 
 def as_before(path: Path) -> None:
-    """A file with keys as 0.5.0 left it: their words in no full-text index and no list."""
+    """A file with keys as migration m007 left it: their words in no full-text index and no list."""
     store = SqliteStore(path, index="numpy")
     for name in store.agent_names():
         agent = bind(store, name)
@@ -283,20 +271,8 @@ def test_a_file_of_before_gets_the_words_of_its_keys(tmp_path: Path, killed: boo
     old.commit()
     old.close()
     if killed:
-
-        class Crash(BaseException):
-            pass
-
-        def hook(name: str) -> None:
-            if name == "migration.before_commit":
-                raise Crash
-
-        crashpoints.install(hook)
-        try:
-            with pytest.raises(Crash):
-                SqliteStore(path, index="numpy")
-        finally:
-            crashpoints.install(None)
+        with crash_at("migration.before_commit"):
+            SqliteStore(path, index="numpy")
     store = SqliteStore(path, index="numpy")
     assert seen() == wanted
     for name in ("a", "b"):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -37,13 +36,6 @@ def between(agent: AgentStore, since: float | None, until: float | None) -> list
 def holding(agent: AgentStore, at: float, known_at: float | None = None) -> list[int]:
     """The passages that hold at a time."""
     return agent.archival.selection(at, known_at).kept(agent.archival.all_ids())
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "m.db", index="numpy")
-    yield made
-    made.close()
 
 
 def bind(store: SqliteStore, name: str) -> AgentStore:

@@ -15,6 +15,7 @@ from agentmem.errors import SchemaVersionError, StoreError
 from agentmem.store.database import Database
 from agentmem.store.schema import MIGRATIONS, migrate
 from agentmem.store.sqlite import SqliteStore
+from tests.crashing import crash_at
 from tests.forking import Forked
 
 
@@ -45,26 +46,11 @@ def test_a_new_file_has_all_migrations_once(tmp_path: Path) -> None:
     store.close()
 
 
-class Crash(BaseException):
-    pass
-
-
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_a_crash_in_the_middle_leaves_neither_migration_nor_record(tmp_path: Path, at: int) -> None:
     path = tmp_path / "m.db"
-    seen = 0
-
-    def hook(name: str) -> None:
-        nonlocal seen
-        if name == "migration.before_commit":
-            seen += 1
-            if seen == at + 1:
-                raise Crash
-
-    crashpoints.install(hook)
-    with pytest.raises(Crash):
+    with crash_at("migration.before_commit", at + 1):
         SqliteStore(path)
-    crashpoints.install(None)
     present = tables(path)
     if at == 0:
         assert present == set(), "nothing of the first migration may stay"

@@ -13,15 +13,12 @@ from hypothesis import strategies as st
 from agentmem import crashpoints
 from agentmem.errors import IndexDamagedError, StoreError
 from agentmem.store.snapshot import SnapshotHead, open_snapshot, write_snapshot
+from tests.crashing import Crash
 
 HEAD = SnapshotHead(index="numpy", dim=4, embedder_id=1, generation=25, last_vector=10)
 NEWER = SnapshotHead("numpy", 4, 1, 26, 11)
 PARTS = [("head", b"{}"), ("ids", bytes(range(20))), ("bulk.0", bytes(range(20, 40)))]
 OTHER = [("head", b"{}" * 9), ("bulk.0", b"")]
-
-
-class Crash(BaseException):
-    """Stands for the end of the process."""
 
 
 @pytest.fixture

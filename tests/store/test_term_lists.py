@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,20 +18,8 @@ from agentmem.store.sqlite import SqliteStore
 from agentmem.store.term_lists import TermLists, encoded
 from agentmem.terms import MAX_TERMS, term_number, term_numbers, terms_of
 from agentmem.types import Draft, Passage, ToolCall
+from tests.store.conftest import NOW, bind
 from tests.store.old_files import before_compression
-
-NOW = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
-
-
-def bind(store: SqliteStore, name: str) -> AgentStore:
-    return store.agent(name, create=True, now=NOW, notify=lambda kind, payload: None)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "m.db", index="numpy")
-    yield made
-    made.close()
 
 
 @pytest.fixture

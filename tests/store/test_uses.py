@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +13,6 @@ from agentmem.store.sqlite import SqliteStore
 from agentmem.types import Draft, Passage
 
 NOW = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(tmp_path / "m.db", index="numpy")
-    yield made
-    made.close()
 
 
 def bind(store: SqliteStore, name: str) -> AgentStore:
